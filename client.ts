@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: 0BSD
+
+/**
+ * A TCP client that ties the keyboard and the screen to a server.
+ * `server.ts` is its other half.
+ *
+ *     deno run --allow-net server.ts     # terminal 1
+ *     deno run --allow-net client.ts     # terminal 2: type a line, press Enter
+ *
+ * Bytes flow both ways at the same time:
+ *
+ *     standard input (keyboard) -> clientSocket
+ *                                  clientSocket -> standard output (screen)
+ *
+ * At the end of input (Ctrl-D) the client closes its sending side alone, and
+ * reads on until the server has sent its last reply and closes too.
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+
+/** Connects, sends all of standard input, prints all replies. */
+async function main(options: Options): Promise<void> {
+  const clientSocket = await connect(options); // active open
+  await Promise.all([
+    send(clientSocket),
+    receive(clientSocket),
+  ]);
+  clientSocket.close(); // active close
+}
+
+let sentAll = false;
+
+/** Standard input to the socket. */
+async function send(clientSocket: Deno.TcpConn): Promise<void> {
+  try {
+    await copy(Deno.stdin, clientSocket);
+    await clientSocket.closeWrite(); // half-close: the last replies still come
+    sentAll = true;
+  } catch (error) {
+    // A server that no longer takes anything may have sent replies before.
+    // receive() prints those, and says what happened.
+    if (error instanceof CopyError && error.stream === Deno.stdin) throw error;
+  }
+}
+
+/** The socket to standard output. */
+async function receive(clientSocket: Deno.TcpConn): Promise<void> {
+  await copy(clientSocket, Deno.stdout);
+  // A server that closes after its first reply may be quicker than the end of
+  // a one-line input.
+  if (!sentAll) await pause(250);
+  if (!sentAll) throw new Error("the server closed before the end of input");
+}
+
+/** Moves all bytes as they are. Not `pipeTo()`: that takes two to three times as long. */
+async function copy(from: Source, to: Target): Promise<void> {
+  const buffer = new Uint8Array(256 * 1024);
+  let stream: Source | Target = from;
+  try {
+    while (true) {
+      stream = from;
+      const count = await from.read(buffer);
+      if (count === null) return; // end of file
+      stream = to;
+      for (let sent = 0; sent < count;) {
+        sent += await to.write(buffer.subarray(sent, count));
+      }
+    }
+  } catch (error) {
+    throw new CopyError(stream, error);
+  }
+}
+
+interface Source {
+  read(buffer: Uint8Array): Promise<number | null>;
+}
+
+interface Target {
+  write(bytes: Uint8Array): Promise<number>;
+}
+
+/** Which of its two streams ended a copy, and why. */
+class CopyError extends Error {
+  readonly stream: Source | Target;
+
+  constructor(stream: Source | Target, cause: unknown) {
+    super(oneLine(cause), { cause });
+    this.stream = stream;
+  }
+}
+
+// --------------------------------------------------------------- the connection
+
+/** How long a connection may take: milliseconds. */
+const TIME_LIMIT = 10_000;
+
+/** Opens the client socket, and tells a person at the keyboard about it. */
+async function connect(options: Options): Promise<Deno.TcpConn> {
+  const { hostname, port } = options;
+  const interactive = Deno.stdin.isTerminal();
+  const waiting = setTimeout(() => {
+    if (interactive) say(`waiting for ${format(options)}`);
+  }, 1000);
+  const tooLate = setTimeout(() => {
+    fail(`${format(options)} has not answered in ${TIME_LIMIT / 1000} s`);
+  }, TIME_LIMIT);
+
+  const clientSocket = await Deno.connect({ hostname, port });
+  clearTimeout(waiting);
+  clearTimeout(tooLate);
+  clientSocket.setNoDelay(); // a line is sent when it is typed
+  if (interactive) {
+    const { localAddr, remoteAddr } = clientSocket;
+    const end = Deno.build.os === "windows" ? "Ctrl-Z, Enter" : "Ctrl-D";
+    say(
+      `${format(localAddr)} is connected to ${format(remoteAddr)}; ${end} ends`,
+    );
+  }
+  return clientSocket;
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+// ------------------------------------------------------- options and messages
+
+interface Options {
+  /** Address or name of the server. @default "127.0.0.1" */
+  hostname: string;
+  /** Its port. @default 6789 */
+  port: number;
+}
+
+const USAGE =
+  `A TCP client: standard input to the server, its replies to standard output.
+
+Usage: deno run --allow-net client.ts [options]
+
+  --hostname NAME   the server's address or name (default 127.0.0.1)
+  -p, --port N      the server's port (default 6789)
+  -h, --help        show this
+
+Ctrl-D (on Windows Ctrl-Z, Enter) ends the input.`;
+
+/** Reads the options, or ends the process: 0 after help, 2 after a mistake. */
+function readOptions(args: string[]): Options {
+  try {
+    const { values } = parseArgs({
+      args,
+      options: {
+        hostname: { type: "string", default: "127.0.0.1" },
+        port: { type: "string", short: "p", default: "6789" },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    });
+    if (values.help) {
+      console.log(USAGE);
+      Deno.exit(0);
+    }
+    if (values.hostname === "") throw new Error("--hostname must not be empty");
+    const port = /^[0-9]+$/.test(values.port) ? Number(values.port) : NaN;
+    if (!(port >= 1 && port <= 65535)) {
+      throw new Error(
+        `--port must be a whole number from 1 to 65535, ` +
+          `not ${JSON.stringify(values.port)}`,
+      );
+    }
+    const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
+    return { hostname, port };
+  } catch (error) {
+    fail(`${oneLine(error)} (--help shows the options)`, 2);
+  }
+}
+
+/** Ends the process with one line that says what went wrong. */
+function explain(error: unknown, options: Options): never {
+  const address = format(options);
+  if (error instanceof CopyError) {
+    if (error.stream === Deno.stdin) {
+      fail(`cannot read standard input: ${error.message}`);
+    }
+    if (error.stream === Deno.stdout) {
+      // Whoever read it has had enough, as in `| head -1`.
+      if (error.cause instanceof Deno.errors.BrokenPipe) Deno.exit(0);
+      fail(`cannot write standard output: ${error.message}`);
+    }
+    fail(`lost the connection to ${address}: ${error.message}`);
+  }
+  if (error instanceof Deno.errors.ConnectionRefused) {
+    const port = options.port === 6789 ? "" : ` --port ${options.port}`;
+    fail(
+      `nothing listens on ${address}; start the server first: ` +
+        `deno run --allow-net server.ts${port}`,
+    );
+  }
+  if (error instanceof Deno.errors.NotCapable) {
+    fail(`no permission for ${address}; run it with deno run --allow-net`);
+  }
+  fail(`${address}: ${oneLine(error)}`);
+}
+
+function fail(message: string, code = 1): never {
+  say(message);
+  Deno.exit(code);
+}
+
+function say(message: string): void {
+  console.error(`client: ${message}`);
+}
+
+function oneLine(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replaceAll("\n", " ");
+}
+
+/** An address as people write it; IPv6 in brackets. */
+function format(
+  { hostname, port }: { hostname: string; port: number },
+): string {
+  return hostname.includes(":")
+    ? `[${hostname}]:${port}`
+    : `${hostname}:${port}`;
+}
+
+if (import.meta.main) {
+  const options = readOptions(Deno.args);
+  try {
+    await main(options);
+  } catch (error) {
+    explain(error, options);
+  }
+}

@@ -1,0 +1,687 @@
+// SPDX-License-Identifier: 0BSD
+
+/**
+ * A TCP server that sends text back in uppercase, to many clients at once.
+ * `client.ts` is its other half.
+ *
+ *     deno run --allow-net server.ts     # terminal 1
+ *     deno run --allow-net client.ts     # terminal 2: type a line, press Enter
+ *
+ * One welcome socket waits for all clients. For each client that connects,
+ * accept() makes a new connection socket, and from then on its bytes flow
+ *
+ *     connectionSocket -> UppercaseStream -> connectionSocket
+ *
+ * until the client has sent all it had and every byte of the reply is on its way.
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+
+/** Runs the service until Ctrl-C. */
+async function main(options: Options): Promise<void> {
+  const { hostname, port } = options;
+  const welcomeSocket = Deno.listen({ hostname, port }); // passive open
+  log(`listening on ${format(welcomeSocket.addr)}`);
+  stopOnSignal(welcomeSocket);
+  watchQuietClients(options.idleTimeout);
+
+  while (true) {
+    await placeForOneMore(options.maxConnections);
+    const connectionSocket = await accept(welcomeSocket);
+    if (connectionSocket === null) break; // Ctrl-C
+    serve(connectionSocket); // not awaited: no client waits for another
+  }
+  await lastTransfers();
+}
+
+/** Serves one client, from its first byte to the last byte of its reply. */
+async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
+  const client = new Client(connectionSocket);
+  const uppercase = new UppercaseStream();
+  try {
+    connectionSocket.setNoDelay(); // a small reply does not wait for a larger one
+    await Promise.all([
+      receive(client, uppercase.writable),
+      reply(client, uppercase.readable),
+    ]);
+    client.leave();
+  } catch (error) {
+    client.leave(reason(error));
+  }
+}
+
+// ------------------------------------------------- one client's two directions
+
+/** A buffer starts small, for a quiet client, and grows for a busy one. */
+const SMALLEST_BUFFER = 4 * 1024;
+const LARGEST_BUFFER = 256 * 1024;
+
+/**
+ * Moves what the client sends into the stream, to the end of its sending side.
+ *
+ * `connectionSocket.readable` would do this in a line, but it closes the whole
+ * connection at the client's end of file, with the reply still on its way:
+ * https://github.com/denoland/deno/issues/22258
+ */
+async function receive(
+  client: Client,
+  writable: WritableStream<Uint8Array>,
+): Promise<void> {
+  const writer = writable.getWriter();
+  // Two buffers take turns. The stream takes a chunk only when the reply to
+  // the chunk before it has been sent, so by then the other buffer is free.
+  let buffer = new Uint8Array(SMALLEST_BUFFER);
+  let other = buffer;
+  while (true) {
+    const count = await client.socket.read(buffer);
+    if (count === null) break; // end of file: the client has sent all it had
+    client.received += count;
+    await writer.write(buffer.subarray(0, count));
+
+    const size = count === buffer.length && count < LARGEST_BUFFER
+      ? 4 * count
+      : buffer.length;
+    [buffer, other] = [other, buffer];
+    if (buffer === other || buffer.length < size) buffer = new Uint8Array(size);
+  }
+  await writer.close();
+}
+
+/**
+ * Moves what the stream gives back to the client. A client that does not read
+ * stops this loop, then the stream, then receive(): backpressure.
+ */
+async function reply(
+  client: Client,
+  readable: ReadableStream<Uint8Array>,
+): Promise<void> {
+  const reader = readable.getReader();
+  while (true) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    client.replying = true;
+    let sent = await client.socket.write(value);
+    client.sent += sent;
+    while (sent < value.length) {
+      const count = await client.socket.write(value.subarray(sent));
+      client.sent += count;
+      sent += count;
+    }
+    client.replying = false;
+  }
+}
+
+// ----------------------------------------------------------- the text's stream
+
+/**
+ * Uppercases UTF-8 text, exactly as `toUpperCase()` does, wherever the text is
+ * cut into chunks. Bytes that are no UTF-8 come out as they went in.
+ *
+ * A chunk belongs to the stream once it is written: the reply is put into the
+ * same memory where it fits.
+ *
+ * @example
+ * ```ts
+ * import { UppercaseStream } from "./server.ts";
+ *
+ * const reply = ReadableStream.from(["perch", "é no", "? ß"])
+ *   .pipeThrough(new TextEncoderStream())
+ *   .pipeThrough(new UppercaseStream());
+ *
+ * if (await new Response(reply).text() !== "PERCHÉ NO? SS") throw new Error();
+ * ```
+ */
+export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
+  /** Makes a stream at the beginning of a text. */
+  constructor() {
+    // TCP cuts anywhere: bytes of a character that is not whole yet wait here.
+    let begun: Uint8Array = NOTHING;
+    super({
+      transform(chunk, controller) {
+        let text = begun.length > 0 ? concat(begun, chunk) : chunk;
+        const count = unfinished(text);
+        begun = count > 0 ? text.slice(-count) : NOTHING;
+        if (count > 0) text = text.subarray(0, -count);
+        if (text.length > 0) controller.enqueue(uppercase(text));
+      },
+      flush(controller) {
+        if (begun.length > 0) controller.enqueue(begun);
+      },
+    });
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+
+function concat(first: Uint8Array, second: Uint8Array): Uint8Array {
+  const both = new Uint8Array(first.length + second.length);
+  both.set(first);
+  both.set(second, first.length);
+  return both;
+}
+
+/** How many bytes at the end begin a character that later bytes could finish. */
+function unfinished(bytes: Uint8Array): number {
+  for (let count = 1; count <= 3 && count <= bytes.length; count++) {
+    const byte = bytes[bytes.length - count]!;
+    if (byte < 0x80) return 0; // ASCII, a character of one byte
+    if (byte < 0xc0) continue; // not the first byte of its character
+    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+    try {
+      const end = bytes.subarray(-count);
+      return decoder.decode(end, { stream: true }) === "" ? count : 0;
+    } catch {
+      return 0; // no UTF-8, whatever follows
+    }
+  }
+  return 0;
+}
+
+// ----------------------------------------------------------- fast uppercase
+//
+// decode, toUpperCase() and encode are three passes over the text, and slow on
+// all but ASCII. Here the bytes stay bytes. Uppercase depends on nothing but
+// the character itself (Unicode 16.0, 3.13), so each is looked up by itself.
+
+/** Uppercases whole characters, in the memory of `text` if the reply fits. */
+function uppercase(text: Uint8Array): Uint8Array {
+  const ascii = uppercaseAscii(text);
+  if (ascii === text.length) return text;
+
+  const rest = uppercaseAny(text.subarray(ascii));
+  if (ascii + rest.length > text.length) {
+    return concat(text.subarray(0, ascii), rest);
+  }
+  text.set(rest, ascii);
+  return text.subarray(0, ascii + rest.length);
+}
+
+/** The four top bits of the bytes in a word: all 0 when all four are ASCII. */
+const TOP_BITS = 0x80808080;
+
+/**
+ * Uppercases four ASCII letters at once.
+ *
+ * Adding 0x1f carries into a byte's top bit from "a" (0x61) on, adding 0x05
+ * from "{" (0x7b), the one after "z", on. A byte with the first carry and not
+ * the second is a lower case letter: take 0x20 from it.
+ */
+function uppercaseWord(word: number): number {
+  const letters = (word + 0x1f1f1f1f) & ~(word + 0x05050505) & TOP_BITS;
+  return word ^ (letters >>> 2);
+}
+
+/** Uppercases ASCII in place, up to another byte; returns how many bytes. */
+function uppercaseAscii(text: Uint8Array): number {
+  const view = new DataView(text.buffer, text.byteOffset, text.length);
+  let at = 0;
+  for (; at + 4 <= text.length; at += 4) {
+    const word = view.getInt32(at, true);
+    if ((word & TOP_BITS) !== 0) return at;
+    view.setInt32(at, uppercaseWord(word), true);
+  }
+  for (; at < text.length; at++) {
+    const byte = text[at]!;
+    if (byte >= 0x80) break;
+    if (byte >= 0x61 && byte <= 0x7a) text[at] = byte - 0x20;
+  }
+  return at;
+}
+
+/**
+ * The reply to each character of two to four bytes, learnt when it first comes.
+ *
+ * An entry holds the reply's bytes, the first in the lowest place: up to four.
+ * A longer reply is in `longReplies`, under the number in the upper three.
+ * So an entry with 0 in its lowest byte is a rare case, and 0 is: not learnt.
+ *
+ * The index is what a character's bytes say beside their marks (Unicode 16.0,
+ * table 3-6). The bits of four bytes reach beyond Unicode, and overlong forms
+ * and surrogates have places too: what is no UTF-8 is learnt like the rest.
+ *
+ * 8.6 MB of address space, of which a text uses a few pages, ASCII nothing.
+ */
+let replies: Int32Array | undefined;
+const FIRST_OF_TWO = 0;
+const FIRST_OF_THREE = FIRST_OF_TWO + (1 << 11);
+const FIRST_OF_FOUR = FIRST_OF_THREE + (1 << 16);
+const PLACES = FIRST_OF_FOUR + (1 << 21);
+const longReplies = [NOTHING];
+
+function learn(index: number, character: Uint8Array): Uint8Array {
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  let reply = character.slice();
+  try {
+    const text = decoder.decode(character);
+    reply = new TextEncoder().encode(text.toUpperCase());
+  } catch {
+    // No UTF-8: it stays as it came.
+  }
+  let entry = 0;
+  if (reply.length > 4) entry = (longReplies.push(reply) - 1) << 8;
+  else reply.forEach((byte, place) => entry |= byte << (8 * place));
+  replies![index] = entry;
+  return reply;
+}
+
+// Where uppercaseAny() works, one text at a time. A character's reply has at
+// most three times its bytes (Unicode 16.0, SpecialCasing.txt: "ΐ", 2 to 6).
+// Words are read and written whole, so both have room for one more at the end.
+const ONE_MORE = 8;
+let source = new DataView(new ArrayBuffer(0));
+let target = new DataView(new ArrayBuffer(0));
+
+/** Uppercases any text; the reply is good until the next call. */
+function uppercaseAny(text: Uint8Array): Uint8Array {
+  const end = text.length;
+  if (source.byteLength < end + ONE_MORE) {
+    source = new DataView(new ArrayBuffer(end + ONE_MORE));
+    target = new DataView(new ArrayBuffer(3 * end + ONE_MORE));
+  }
+  const input = new Uint8Array(source.buffer);
+  const output = new Uint8Array(target.buffer);
+  input.set(text);
+  input.fill(0, end, end + ONE_MORE);
+  const table = replies ??= new Int32Array(PLACES);
+
+  let from = 0; // where we are in the input
+  let to = 0; // and in the output
+  while (from < end) {
+    // ASCII, four at a time.
+    let word = source.getInt32(from, true);
+    while ((word & TOP_BITS) === 0 && from < end) {
+      target.setInt32(to, uppercaseWord(word), true);
+      from += 4;
+      to += 4;
+      word = source.getInt32(from, true);
+    }
+    if (from >= end) break;
+
+    // ASCII at the front of a word. What follows is written over at once.
+    target.setInt32(to, uppercaseWord(word), true);
+    const topBits = word & TOP_BITS;
+    const ascii = (31 - Math.clz32(topBits & -topBits)) >> 3;
+    from += ascii;
+    to += ascii;
+    word = source.getInt32(from, true);
+
+    // Characters of several bytes, each told by the marks in its bytes:
+    // 110_____ 10______ or 1110____ 10______ 10______ and so on.
+    do {
+      let size: number;
+      let index: number;
+      if ((word & 0xc0e0) === 0x80c0) {
+        size = 2;
+        index = FIRST_OF_TWO + ((word & 0x1f) << 6 | (word >> 8) & 0x3f);
+      } else if ((word & 0xc0c0f0) === 0x8080e0) {
+        size = 3;
+        index = FIRST_OF_THREE + ((word & 0xf) << 12 | (word >> 2) & 0xfc0 |
+          (word >> 16) & 0x3f);
+      } else if ((word & 0xc0c0c0f8) === (0x808080f0 | 0)) {
+        size = 4;
+        index = FIRST_OF_FOUR + ((word & 0x7) << 18 | (word << 4) & 0x3f000 |
+          (word >> 10) & 0xfc0 | (word >> 24) & 0x3f);
+      } else {
+        target.setInt8(to, word); // no UTF-8: a byte by itself
+        from += 1;
+        to += 1;
+        word = source.getInt32(from, true);
+        continue;
+      }
+
+      const entry = table[index]!;
+      if ((entry & 0xff) !== 0) {
+        target.setInt32(to, entry, true);
+        to += 4 - (Math.clz32(entry) >> 3); // as many bytes as are not 0
+      } else {
+        const reply = entry === 0
+          ? learn(index, input.subarray(from, from + size))
+          : longReplies[entry >> 8]!;
+        for (let at = 0; at < reply.length; at++) output[to++] = reply[at]!;
+      }
+      from += size;
+      word = source.getInt32(from, true);
+    } while ((word & 0x80) !== 0);
+  }
+  return output.subarray(0, to - (from - end)); // less what was beyond the end
+}
+
+// --------------------------------------------------------- who is connected
+
+/** The clients connected now. */
+const clients = new Set<Client>();
+
+/** True from the first Ctrl-C on. */
+let stopping = false;
+
+/** Wakes whoever waits for departure(). */
+let someoneLeft: () => void = () => {};
+
+/** Waits until a client has left, or for Ctrl-C. */
+function departure(): Promise<void> {
+  return new Promise((resolve) => someoneLeft = resolve);
+}
+
+/** A client: its connection socket, and what the clock and the log need. */
+class Client {
+  readonly socket: Deno.TcpConn;
+  /** Bytes that came, and bytes of replies that went. */
+  received = 0;
+  sent = 0;
+  /** A reply is waiting until the client reads. */
+  replying = false;
+  /** Bytes both ways when the clock last looked, and since when no more. */
+  moved = 0;
+  quietSince: number = performance.now();
+
+  readonly #address: string;
+  readonly #connected: number = performance.now();
+
+  constructor(connectionSocket: Deno.TcpConn) {
+    this.socket = connectionSocket;
+    this.#address = format(connectionSocket.remoteAddr);
+    clients.add(this);
+    log(`${this.#address} connected, ${clients.size} open`);
+  }
+
+  /** Closes the connection (active close); says why if that is not the end of file. */
+  leave(why?: string): void {
+    if (!clients.delete(this)) return;
+    this.socket.close(); // whatever still waits for this socket fails now
+    someoneLeft();
+    const seconds = ((performance.now() - this.#connected) / 1000).toFixed(1);
+    const line = `${this.#address} closed, ${this.received} bytes in, ` +
+      `${this.sent} bytes out, ${seconds} s`;
+    if (why === undefined) log(line);
+    else warn(`${line}: ${why}`);
+  }
+}
+
+/** Why a connection failed, in the words of the log. */
+function reason(error: unknown): string {
+  if (
+    error instanceof Deno.errors.ConnectionReset ||
+    error instanceof Deno.errors.BrokenPipe
+  ) return "reset by the client";
+  return error instanceof Error ? error.message : String(error);
+}
+
+// ------------------------------------------------------------- who may come in
+
+/** After an accept() that failed for want of something: milliseconds. */
+const ACCEPT_PAUSE = 100;
+
+/** The next client's socket, or null once the welcome socket is closed. */
+async function accept(
+  welcomeSocket: Deno.TcpListener,
+): Promise<Deno.TcpConn | null> {
+  while (!stopping) {
+    try {
+      return await welcomeSocket.accept();
+    } catch (error) {
+      // A client that has reset its connection by now is no longer there, and
+      // must not hold up the next one (measured: 300 of them, 0.1 s each).
+      if (
+        stopping || error instanceof Deno.errors.NotConnected ||
+        error instanceof Deno.errors.ConnectionReset ||
+        error instanceof Deno.errors.ConnectionAborted
+      ) continue;
+      // No descriptors (EMFILE) or no memory left: clients wait in the
+      // system's queue, and the next try may find what this one lacked.
+      warnOnce(`cannot accept, trying again: ${reason(error)}`);
+      await pause(ACCEPT_PAUSE);
+    }
+  }
+  return null;
+}
+
+/** Waits, while as many clients as may be are connected. */
+async function placeForOneMore(maxConnections: number): Promise<void> {
+  while (clients.size >= maxConnections && !stopping) {
+    warnOnce(`${maxConnections} clients connected: more wait for a place`);
+    await departure();
+  }
+}
+
+// ------------------------------------------------------------ who has to leave
+
+/** How often the one clock for all clients looks at them: milliseconds. */
+const TICK = 250;
+/** How long a client may be quiet after Ctrl-C: milliseconds. */
+const LAST_WORD = 500;
+/** How long transfers may go on after Ctrl-C: milliseconds. */
+const LAST_TRANSFERS = 10_000;
+
+/** Closes connections on which nothing has moved for too long. */
+function watchQuietClients(idleTimeout: number): void {
+  setInterval(() => {
+    const now = performance.now();
+    for (const client of clients) {
+      const moved = client.received + client.sent;
+      if (client.moved !== moved) {
+        client.moved = moved;
+        client.quietSince = now;
+      }
+      const quiet = now - client.quietSince;
+      if (stopping && quiet >= LAST_WORD && !client.replying) {
+        client.leave("the server is stopping");
+      } else if (idleTimeout > 0 && quiet >= 1000 * idleTimeout) {
+        client.leave(`idle for ${idleTimeout} s`);
+      }
+    }
+  }, TICK);
+}
+
+/** The first signal stops the service in order, the second at once. */
+function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
+  const signals: Deno.Signal[] = Deno.build.os === "windows"
+    ? ["SIGINT", "SIGBREAK"] // all that Windows has
+    : ["SIGINT", "SIGTERM"];
+  for (const signal of signals) {
+    Deno.addSignalListener(signal, () => {
+      if (stopping) Deno.exit(130);
+      stopping = true;
+      welcomeSocket.close();
+      someoneLeft();
+    });
+  }
+}
+
+/** Lets transfers in progress end, then the process. */
+async function lastTransfers(): Promise<void> {
+  if (clients.size > 0) log(`stopping, ${clients.size} open`);
+  const tooLate = pause(LAST_TRANSFERS).then(() => {
+    for (const client of clients) client.leave("the server stopped");
+  });
+  while (clients.size > 0) await Promise.race([departure(), tooLate]);
+  await Promise.race([writing, pause(1000)]);
+  Deno.exit(0);
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+// --------------------------------------------------------------------- the log
+
+/** Bytes that wait for a reader of the log who is slow; lines after them are lost. */
+const LOG_BACKLOG = 64 * 1024;
+
+let quiet = false;
+let backlog = "";
+let lost = 0;
+let writing: Promise<void> | undefined;
+const said = new Set<string>();
+
+/** A line that tells of the ordinary. */
+function log(line: string): void {
+  if (!quiet) warn(line);
+}
+
+/** A line that `--quiet` does not silence. */
+function warn(line: string): void {
+  if (backlog.length > LOG_BACKLOG) {
+    lost += 1;
+    return;
+  }
+  if (lost > 0) backlog += `${lost} lines lost\n`;
+  lost = 0;
+  backlog += `${line}\n`;
+  writing ??= writeLog();
+}
+
+/** A line that would come again and again. */
+function warnOnce(line: string): void {
+  if (!said.has(line)) warn(line);
+  said.add(line);
+}
+
+/**
+ * Not console.log(): that waits until the log's reader has read, and with it
+ * every client would wait.
+ */
+async function writeLog(): Promise<void> {
+  try {
+    while (backlog !== "") {
+      const bytes = new TextEncoder().encode(backlog);
+      backlog = "";
+      for (let at = 0; at < bytes.length;) {
+        at += await Deno.stdout.write(bytes.subarray(at));
+      }
+    }
+    writing = undefined;
+  } catch {
+    // Nobody reads the log any more. The service goes on without it.
+  }
+}
+
+// ------------------------------------------------------- options and messages
+
+interface Options {
+  /** Address to listen on. @default "127.0.0.1" */
+  hostname: string;
+  /** Port; 0 picks a free one. @default 6789 */
+  port: number;
+  /** Clients served at a time. @default 1000 */
+  maxConnections: number;
+  /** Seconds without a byte either way; 0 is for ever. @default 300 */
+  idleTimeout: number;
+}
+
+const USAGE = `A TCP server that sends text back in uppercase.
+
+Usage: deno run --allow-net server.ts [options]
+
+  --hostname NAME         address to listen on (default 127.0.0.1);
+                          0.0.0.0 or :: opens it to the network
+  -p, --port N            port (default 6789); 0 picks a free one
+  --max-connections N     clients at a time (default 1000); more wait
+  --idle-timeout SECONDS  closes a connection on which nothing moves for
+                          so long (default 300); 0 never
+  -q, --quiet             log errors alone
+  -h, --help              show this
+
+Ctrl-C stops it when transfers are done, a second one at once.`;
+
+/** Reads the options, or ends the process: 0 after help, 2 after a mistake. */
+function readOptions(args: string[]): Options {
+  try {
+    const { values } = parseArgs({
+      args,
+      options: {
+        hostname: { type: "string", default: "127.0.0.1" },
+        port: { type: "string", short: "p", default: "6789" },
+        "max-connections": { type: "string", default: "1000" },
+        "idle-timeout": { type: "string", default: "300" },
+        quiet: { type: "boolean", short: "q", default: false },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    });
+    if (values.help) {
+      console.log(USAGE);
+      Deno.exit(0);
+    }
+    if (values.hostname === "") throw new Error("--hostname must not be empty");
+    quiet = values.quiet;
+    return {
+      hostname: values.hostname.replace(/^\[(.*)\]$/, "$1"), // [::1] is ::1
+      port: wholeNumber("--port", values.port, 0, 65535),
+      maxConnections: wholeNumber(
+        "--max-connections",
+        values["max-connections"],
+        1,
+        1_000_000,
+      ),
+      idleTimeout: wholeNumber(
+        "--idle-timeout",
+        values["idle-timeout"],
+        0,
+        1_000_000,
+      ),
+    };
+  } catch (error) {
+    fail(`${oneLine(error)} (--help shows the options)`, 2);
+  }
+}
+
+function wholeNumber(
+  name: string,
+  value: string,
+  least: number,
+  most: number,
+): number {
+  const number = /^[0-9]+$/.test(value) ? Number(value) : NaN;
+  if (number >= least && number <= most) return number;
+  throw new Error(
+    `${name} must be a whole number from ${least} to ${most}, ` +
+      `not ${JSON.stringify(value)}`,
+  );
+}
+
+/** Says what keeps the server from running, and what to do about it. */
+function explain(error: unknown, { hostname, port }: Options): never {
+  const address = format({ hostname, port });
+  if (error instanceof Deno.errors.AddrInUse) {
+    fail(`${address} is in use; choose another --port, or stop what uses it`);
+  }
+  if (error instanceof Deno.errors.PermissionDenied) {
+    fail(`${address} needs the system's permission; try a --port above 1023`);
+  }
+  if (error instanceof Deno.errors.NotCapable) {
+    fail(`no permission for ${address}; run it with deno run --allow-net`);
+  }
+  fail(
+    `cannot listen on ${address}: ${oneLine(error)}; ` +
+      `--hostname must be an address of this machine`,
+  );
+}
+
+function fail(message: string, code = 1): never {
+  console.error(`server: ${message}`);
+  Deno.exit(code);
+}
+
+function oneLine(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replaceAll("\n", " ");
+}
+
+/** An address as people write it; IPv6 in brackets. */
+function format(
+  { hostname, port }: { hostname: string; port: number },
+): string {
+  return hostname.includes(":")
+    ? `[${hostname}]:${port}`
+    : `${hostname}:${port}`;
+}
+
+if (import.meta.main) {
+  const options = readOptions(Deno.args);
+  try {
+    await main(options);
+  } catch (error) {
+    explain(error, options);
+  }
+}
