@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: 0BSD
+
+/**
+ * Scripts as child processes: started with just the permissions that are
+ * named, waited for, talked to, stopped, and read to the end.
+ *
+ * @module
+ */
+
+/** How {@linkcode Script.start} starts a script. */
+export interface StartOptions {
+  /** Arguments of the script itself. @default [] */
+  args?: string[];
+  /** Options of `deno run`. @default ["--allow-net"] */
+  permissions?: string[];
+  /** Folder to start it in. @default the current folder */
+  cwd?: string;
+  /** A command that starts the command, such as `["prlimit", "--nofile=64"]`. @default [] */
+  wrapper?: string[];
+  /** Environment variables added to this process's own. @default {} */
+  env?: Record<string, string>;
+}
+
+/** How a {@linkcode Script} ended, and all that it wrote. */
+export interface Ending {
+  /** Its exit code; 128 and more for a signal, as a shell says it. */
+  code: number;
+  /** The signal that ended it, if one did. */
+  signal: string | null;
+  /** Its standard output. */
+  stdout: string;
+  /** Its standard error. */
+  stderr: string;
+}
+
+/** What a stream has given so far, and a way to wait for more. */
+class Collected {
+  /** The bytes, in the order in which they came. */
+  bytes: Uint8Array = new Uint8Array(0);
+  /** Settles at the end of the stream. */
+  readonly ended: Promise<void>;
+  #more: PromiseWithResolvers<void> = Promise.withResolvers();
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    this.ended = this.#collect(stream);
+  }
+
+  get text(): string {
+    return new TextDecoder().decode(this.bytes);
+  }
+
+  /** Waits for the next bytes, or the end. */
+  more(): Promise<void> {
+    return this.#more.promise;
+  }
+
+  async #collect(stream: ReadableStream<Uint8Array>): Promise<void> {
+    let buffer = new Uint8Array(4096);
+    for await (const chunk of stream) {
+      const length = this.bytes.length + chunk.length;
+      if (length > buffer.length) {
+        buffer = new Uint8Array(2 * length);
+        buffer.set(this.bytes);
+      }
+      buffer.set(chunk, this.bytes.length);
+      this.bytes = buffer.subarray(0, length);
+      this.#wake();
+    }
+    this.#wake();
+  }
+
+  #wake(): void {
+    this.#more.resolve();
+    this.#more = Promise.withResolvers();
+  }
+}
+
+/**
+ * A script that runs as a process of its own.
+ *
+ * Killed when it goes out of scope, so that nothing is left running.
+ *
+ * @example
+ * ```ts no-assert
+ * import { Script } from "./process.ts";
+ *
+ * await using script = Script.start("client.ts", { args: ["--help"] });
+ * const { code, stdout } = await script.ending();
+ * ```
+ */
+export class Script implements AsyncDisposable {
+  /** The process's number. */
+  readonly pid: number;
+  readonly #name: string;
+  readonly #child: Deno.ChildProcess;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #stdout: Collected;
+  readonly #stderr: Collected;
+
+  private constructor(name: string, child: Deno.ChildProcess) {
+    this.#name = name;
+    this.#child = child;
+    this.pid = child.pid;
+    this.#input = child.stdin.getWriter();
+    this.#stdout = new Collected(child.stdout);
+    this.#stderr = new Collected(child.stderr);
+  }
+
+  /** Starts the script in the file at `path` with `deno run`. */
+  static start(path: string, options: StartOptions = {}): Script {
+    const { args = [], permissions = ["--allow-net"] } = options;
+    return Script.command(
+      [Deno.execPath(), "run", "--no-prompt", ...permissions, path, ...args],
+      options,
+    );
+  }
+
+  /** Starts any other program, such as a server in another language. */
+  static command(command: string[], options: StartOptions = {}): Script {
+    const [program, ...args] = [...(options.wrapper ?? []), ...command];
+    if (program === undefined) throw new TypeError("a command has a program");
+    const child = new Deno.Command(program, {
+      args,
+      cwd: options.cwd,
+      env: { NO_COLOR: "1", ...options.env },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    return new Script(command.join(" "), child);
+  }
+
+  /** Its standard output so far. */
+  get stdout(): string {
+    return this.#stdout.text;
+  }
+
+  /** Its standard output so far, as bytes. */
+  get stdoutBytes(): Uint8Array {
+    return this.#stdout.bytes;
+  }
+
+  /** Its standard error so far. */
+  get stderr(): string {
+    return this.#stderr.text;
+  }
+
+  /** Waits for standard output to match; throws if it ends without. */
+  stdoutMatch(pattern: RegExp): Promise<RegExpMatchArray> {
+    return this.#match(this.#stdout, "standard output", pattern);
+  }
+
+  /** Waits for standard error to match; throws if it ends without. */
+  stderrMatch(pattern: RegExp): Promise<RegExpMatchArray> {
+    return this.#match(this.#stderr, "standard error", pattern);
+  }
+
+  async #match(
+    collected: Collected,
+    where: string,
+    pattern: RegExp,
+  ): Promise<RegExpMatchArray> {
+    let ended = false;
+    collected.ended.then(() => ended = true);
+    while (true) {
+      const more = collected.more();
+      const match = collected.text.match(pattern);
+      if (match) return match;
+      if (ended) {
+        throw new Error(
+          `${this.#name} ended without ${pattern} on ${where}:\n` +
+            this.stdout + this.stderr,
+        );
+      }
+      await Promise.race([more, collected.ended]);
+    }
+  }
+
+  /** Writes to its standard input. */
+  async write(data: string | Uint8Array): Promise<void> {
+    const bytes = typeof data === "string"
+      ? new TextEncoder().encode(data)
+      : data;
+    await this.#input.write(bytes);
+  }
+
+  /** Ends its standard input. */
+  async closeInput(): Promise<void> {
+    await this.#input.close();
+  }
+
+  /** Sends it a signal. @default "SIGTERM" */
+  kill(signal: Deno.Signal = "SIGTERM"): void {
+    this.#child.kill(signal);
+  }
+
+  /** Waits for its end. */
+  async ending(): Promise<Ending> {
+    const { code, signal } = await this.#child.status;
+    await Promise.all([this.#stdout.ended, this.#stderr.ended]);
+    return { code, signal, stdout: this.stdout, stderr: this.stderr };
+  }
+
+  /** Kills it if it still runs, and waits for its end. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.#child.kill("SIGKILL");
+    } catch {
+      // It has ended already.
+    }
+    await this.#input.abort().catch(() => {});
+    await this.ending();
+  }
+}
+
+/** Where a service listens. */
+export interface Address {
+  /** Its address or name. */
+  hostname: string;
+  /** Its port. */
+  port: number;
+}
+
+/** Waits for the line `listening on HOST:PORT` and gives what it says. */
+export async function listening(script: Script): Promise<Address> {
+  const [, hostname, port] = await script.stdoutMatch(
+    /^listening on \[?(.*?)\]?:([0-9]+)$/m,
+  );
+  return { hostname: hostname!, port: Number(port) };
+}
+
+/** All that comes from a connection until its end of file. */
+export async function readAll(connection: Deno.Conn): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  const buffer = new Uint8Array(64 * 1024);
+  while (true) {
+    const count = await connection.read(buffer);
+    if (count === null) break;
+    chunks.push(buffer.slice(0, count));
+  }
+  return new Uint8Array(await new Blob(chunks as BlobPart[]).arrayBuffer());
+}
+
+/** Writes all of the bytes, however many a single write takes. */
+export async function writeAll(
+  connection: Deno.Conn,
+  bytes: Uint8Array,
+): Promise<void> {
+  for (let at = 0; at < bytes.length;) {
+    at += await connection.write(bytes.subarray(at));
+  }
+}
+
+/**
+ * Sends a text to a service while it reads the reply, closes the sending side,
+ * and gives the whole reply.
+ */
+export async function talk(address: Address, text: string): Promise<string> {
+  const reply = await exchange(address, new TextEncoder().encode(text));
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(reply);
+}
+
+/** As {@linkcode talk}, in bytes. */
+export async function exchange(
+  address: Address,
+  bytes: Uint8Array,
+): Promise<Uint8Array> {
+  using connection = await Deno.connect(address);
+  const [reply] = await Promise.all([
+    readAll(connection),
+    writeAll(connection, bytes).then(() => connection.closeWrite()),
+  ]);
+  return reply;
+}
