@@ -23,7 +23,7 @@ import { parseArgs } from "node:util";
 async function main(options: Options): Promise<void> {
   const { hostname, port } = options;
   const welcomeSocket = Deno.listen({ hostname, port }); // passive open
-  log(`listening on ${format(welcomeSocket.addr)}`);
+  print(`listening on ${format(welcomeSocket.addr)}`);
   stopOnSignal(welcomeSocket);
   watchQuietClients(options.idleTimeout);
 
@@ -395,7 +395,7 @@ class Client {
     const line = `${this.#address} closed, ${this.received} bytes in, ` +
       `${this.sent} bytes out, ${seconds} s`;
     if (why === undefined) log(line);
-    else warn(`${line}: ${why}`);
+    else print(`${line}: ${why}`);
   }
 }
 
@@ -430,7 +430,7 @@ async function accept(
       ) continue;
       // No descriptors (EMFILE) or no memory left: clients wait in the
       // system's queue, and the next try may find what this one lacked.
-      warnOnce(`cannot accept, trying again: ${reason(error)}`);
+      printOnce(`cannot accept, trying again: ${reason(error)}`);
       await pause(ACCEPT_PAUSE);
     }
   }
@@ -440,7 +440,7 @@ async function accept(
 /** Waits, while as many clients as may be are connected. */
 async function placeForOneMore(maxConnections: number): Promise<void> {
   while (clients.size >= maxConnections && !stopping) {
-    warnOnce(`${maxConnections} clients connected: more wait for a place`);
+    printOnce(`${maxConnections} clients connected: more wait for a place`);
     await departure();
   }
 }
@@ -515,13 +515,13 @@ let lost = 0;
 let writing: Promise<void> | undefined;
 const said = new Set<string>();
 
-/** A line that tells of the ordinary. */
+/** Logs what happens every day; `--quiet` leaves it out. */
 function log(line: string): void {
-  if (!quiet) warn(line);
+  if (!quiet) print(line);
 }
 
-/** A line that `--quiet` does not silence. */
-function warn(line: string): void {
+/** Logs what has to be seen. */
+function print(line: string): void {
   if (backlog.length > LOG_BACKLOG) {
     lost += 1;
     return;
@@ -532,9 +532,9 @@ function warn(line: string): void {
   writing ??= writeLog();
 }
 
-/** A line that would come again and again. */
-function warnOnce(line: string): void {
-  if (!said.has(line)) warn(line);
+/** Logs what would come again and again. */
+function printOnce(line: string): void {
+  if (!said.has(line)) print(line);
   said.add(line);
 }
 

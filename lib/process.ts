@@ -145,12 +145,12 @@ export class Script implements AsyncDisposable {
     return this.#stderr.text;
   }
 
-  /** Waits for standard output to match; throws if it ends without. */
+  /** Waits for standard output to match; throws if it ends without, or after half a minute. */
   stdoutMatch(pattern: RegExp): Promise<RegExpMatchArray> {
     return this.#match(this.#stdout, "standard output", pattern);
   }
 
-  /** Waits for standard error to match; throws if it ends without. */
+  /** Waits for standard error to match; throws if it ends without, or after half a minute. */
   stderrMatch(pattern: RegExp): Promise<RegExpMatchArray> {
     return this.#match(this.#stderr, "standard error", pattern);
   }
@@ -160,19 +160,28 @@ export class Script implements AsyncDisposable {
     where: string,
     pattern: RegExp,
   ): Promise<RegExpMatchArray> {
-    let ended = false;
-    collected.ended.then(() => ended = true);
-    while (true) {
-      const more = collected.more();
-      const match = collected.text.match(pattern);
-      if (match) return match;
-      if (ended) {
-        throw new Error(
-          `${this.#name} ended without ${pattern} on ${where}:\n` +
-            this.stdout + this.stderr,
-        );
+    let over = "";
+    const end = collected.ended.then(() => over = "ended");
+    const limit = Promise.withResolvers<void>();
+    const timer = setTimeout(() => {
+      over = "waited half a minute";
+      limit.resolve();
+    }, 30_000);
+    try {
+      while (true) {
+        const more = collected.more();
+        const match = collected.text.match(pattern);
+        if (match) return match;
+        if (over !== "") {
+          throw new Error(
+            `${this.#name} ${over} without ${pattern} on ${where}:\n` +
+              this.stdout + this.stderr,
+          );
+        }
+        await Promise.race([more, end, limit.promise]);
       }
-      await Promise.race([more, collected.ended]);
+    } finally {
+      clearTimeout(timer);
     }
   }
 

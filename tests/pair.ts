@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: 0BSD
+
+/** The two scripts, and what several tests ask of them. */
+
+import { connect } from "node:net";
+import { fileURLToPath } from "node:url";
+import {
+  type Address,
+  listening,
+  Script,
+  type StartOptions,
+} from "../lib/process.ts";
+
+/** Path of `server.ts`. */
+export const SERVER = path("../server.ts");
+/** Path of `client.ts`. */
+export const CLIENT = path("../client.ts");
+
+function path(relative: string): string {
+  return fileURLToPath(new URL(relative, import.meta.url));
+}
+
+/** A server that listens. */
+export interface Server extends AsyncDisposable {
+  /** Its process. */
+  readonly script: Script;
+  /** Where it listens. */
+  readonly address: Address;
+}
+
+/** Starts `server.ts` on a free port and waits until it listens. */
+export async function startServer(
+  args: string[] = [],
+  options: StartOptions = {},
+): Promise<Server> {
+  const script = Script.start(SERVER, {
+    ...options,
+    args: ["--port", "0", ...args],
+  });
+  const address = await listening(script);
+  return {
+    script,
+    address,
+    [Symbol.asyncDispose]: () => script[Symbol.asyncDispose](),
+  };
+}
+
+/** Starts `client.ts` towards an address. */
+export function startClient(
+  { hostname, port }: Address,
+  options: StartOptions = {},
+): Script {
+  const args = ["--hostname", hostname, "--port", `${port}`];
+  return Script.start(CLIENT, { ...options, args });
+}
+
+/** Connects and resets at once: most often before the server accepts. */
+export async function reset({ hostname, port }: Address): Promise<void> {
+  const closed = Promise.withResolvers<void>();
+  const socket = connect(port, hostname, () => socket.resetAndDestroy());
+  socket.on("error", () => {}); // a reset may answer the reset
+  socket.on("close", () => closed.resolve());
+  await closed.promise;
+}
+
+/** Sends a line and waits for the reply to it, as a person would. */
+export async function ask(
+  connection: Deno.Conn,
+  line: string,
+): Promise<string> {
+  await connection.write(new TextEncoder().encode(line));
+  const decoder = new TextDecoder();
+  const buffer = new Uint8Array(4096);
+  let reply = "";
+  while (!reply.endsWith("\n")) {
+    const count = await connection.read(buffer);
+    if (count === null) break;
+    reply += decoder.decode(buffer.subarray(0, count), { stream: true });
+  }
+  return reply;
+}
+
+/** Whether this machine has a program, to skip a test that needs it. */
+export function has(program: string): boolean {
+  try {
+    new Deno.Command(program, { stdout: "null", stderr: "null", stdin: "null" })
+      .spawn().kill("SIGKILL");
+    return true;
+  } catch (error) {
+    if (error instanceof TypeError) return true; // it has ended already
+    return false;
+  }
+}
+
+/** The bytes of memory that a process holds now, or the most it ever held. */
+export function memory(pid: number, field: "VmRSS" | "VmHWM"): number {
+  const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+  const match = status.match(new RegExp(`^${field}:\\s+(\\d+) kB$`, "m"));
+  return Number(match![1]) * 1024;
+}
+
+/**
+ * Whether `close()` ends a write that waits for the other side to read. It does
+ * from Deno 2.9.5 on (https://github.com/denoland/deno/pull/36369); before, a
+ * connection whose client never reads stays until the client leaves.
+ */
+export async function closeEndsWrites(): Promise<boolean> {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  using _client = await Deno.connect({ port: listener.addr.port });
+  const socket = await listener.accept();
+  const ended = (async () => {
+    const megabyte = new Uint8Array(1 << 20);
+    while (true) await socket.write(megabyte);
+  })().catch(() => true);
+  const wait = (milliseconds: number) =>
+    new Promise<false>((resolve) =>
+      setTimeout(() => resolve(false), milliseconds)
+    );
+  await wait(300); // until the system's buffers are full
+  socket.close();
+  return await Promise.race([ended, wait(1000)]);
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: 0BSD
+
+/** The text's stream by itself: exact for all of Unicode, at every cut. */
+
+import assert from "node:assert/strict";
+import { UppercaseStream } from "../server.ts";
+
+const encoder = new TextEncoder();
+
+/** The whole reply to chunks, each a copy, as a chunk belongs to the stream. */
+async function replyTo(chunks: Uint8Array[]): Promise<Uint8Array> {
+  const stream = new UppercaseStream();
+  const reply = new Response(stream.readable).bytes();
+  const writer = stream.writable.getWriter();
+  for (const chunk of chunks) await writer.write(chunk.slice());
+  await writer.close();
+  return await reply;
+}
+
+/** Cuts bytes into chunks of sizes that `size` gives. */
+function cut(bytes: Uint8Array, size: () => number): Uint8Array[] {
+  const chunks: Uint8Array[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const end = Math.min(bytes.length, at + size());
+    chunks.push(bytes.subarray(at, end));
+    at = end;
+  }
+  return chunks;
+}
+
+/** Numbers that look random, and are the same in every run (xorshift32). */
+function random(seed: number): (below: number) => number {
+  return (below) => {
+    seed ^= seed << 13;
+    seed ^= seed >>> 17;
+    seed ^= seed << 5;
+    return (seed >>> 0) % below;
+  };
+}
+
+/** Every code point that UTF-8 can write, in order. */
+function allOfUnicode(): string {
+  const points: string[] = [];
+  for (let point = 0; point <= 0x10ffff; point++) {
+    if (point < 0xd800 || point > 0xdfff) {
+      points.push(String.fromCodePoint(point));
+    }
+  }
+  return points.join("");
+}
+
+/** Letters whose uppercase has another length, and characters of all lengths. */
+const HARD = "\u{feff}aßıﬁŉΐǰև ᾷა😀𐐨zé中\u{feff}́ſK\0ẞİ\u{10ffff}b";
+
+Deno.test("UppercaseStream - all of Unicode, at random cuts", async (t) => {
+  const text = allOfUnicode();
+  const bytes = encoder.encode(text);
+  const expected = encoder.encode(text.toUpperCase());
+  for (const most of [40, 5000, bytes.length]) {
+    await t.step(`chunks of 1 to ${most} bytes`, async () => {
+      const below = random(most);
+      const reply = await replyTo(cut(bytes, () => 1 + below(most)));
+      assert.ok(equal(reply, expected), "the reply is not toUpperCase()");
+    });
+  }
+});
+
+Deno.test("UppercaseStream - each code point after each number of ASCII letters", async () => {
+  // Its place in a word of four bytes decides which path a character takes.
+  const lines: string[] = [];
+  for (const character of allOfUnicode()) {
+    if (character === character.toUpperCase()) continue;
+    for (const before of ["", "a", "ab", "abc"]) {
+      lines.push(before + character + "xyz" + character + "\n");
+    }
+  }
+  for (const line of lines) {
+    const reply = await replyTo([encoder.encode(line)]);
+    assert.equal(new TextDecoder().decode(reply), line.toUpperCase());
+  }
+});
+
+Deno.test("UppercaseStream - every cut of a hard text", async () => {
+  const bytes = encoder.encode(HARD);
+  const expected = encoder.encode(HARD.toUpperCase());
+  for (let first = 0; first <= bytes.length; first++) {
+    for (let second = first; second <= bytes.length; second++) {
+      const chunks = [
+        bytes.subarray(0, first),
+        bytes.subarray(first, second),
+        bytes.subarray(second),
+      ];
+      assert.deepEqual(
+        await replyTo(chunks),
+        expected,
+        `cut at ${first} and ${second}`,
+      );
+    }
+  }
+});
+
+Deno.test("UppercaseStream - a byte at a time", async () => {
+  const reply = await replyTo(cut(encoder.encode(HARD), () => 1));
+  assert.deepEqual(reply, encoder.encode(HARD.toUpperCase()));
+});
+
+/** What UTF-8 does not allow, and the reply: in hexadecimal. */
+const NO_UTF8: [name: string, sent: string, reply: string][] = [
+  ["a continuation byte alone", "61 80 61", "41 80 41"],
+  ["Latin-1", "63 61 66 66 e8 0a", "43 41 46 46 e8 0a"],
+  ["overlong a, two bytes", "c1 a1", "c1 a1"],
+  ["overlong a, three bytes", "e0 81 a1", "e0 81 a1"],
+  ["overlong è, three bytes", "e0 83 a8", "e0 83 a8"],
+  ["overlong a, four bytes", "f0 80 81 a1", "f0 80 81 a1"],
+  ["overlong ა, four bytes", "f0 81 83 90", "f0 81 83 90"],
+  ["a surrogate", "61 ed a0 80 61", "41 ed a0 80 41"],
+  ["beyond U+10FFFF", "f4 90 80 80 61", "f4 90 80 80 41"],
+  ["far beyond", "f7 bf bf bf 61", "f7 bf bf bf 41"],
+  ["bytes that UTF-8 never has", "61 f8 fe ff 61", "41 f8 fe ff 41"],
+  ["one byte of two, then a", "c3 61", "c3 41"],
+  ["two bytes of three, then è", "e2 82 c3 a8", "e2 82 c3 88"],
+  ["three bytes of four, then a", "f0 9f 98 61", "f0 9f 98 41"],
+  ["one byte of two, then the end", "61 c3", "41 c3"],
+  ["two bytes of three, then the end", "61 e2 82", "41 e2 82"],
+  ["three bytes of four, then the end", "61 f0 9f 98", "41 f0 9f 98"],
+];
+
+Deno.test("UppercaseStream - bytes that are no UTF-8 stay as they came", async (t) => {
+  for (const [name, sent, reply] of NO_UTF8) {
+    await t.step(name, async () => {
+      const bytes = Uint8Array.from(
+        sent.split(" "),
+        (hex) => parseInt(hex, 16),
+      );
+      for (let at = 0; at <= bytes.length; at++) {
+        const chunks = [bytes.subarray(0, at), bytes.subarray(at)];
+        const came = [...await replyTo(chunks)]
+          .map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+        assert.equal(came, reply, `cut at ${at}`);
+      }
+    });
+  }
+});
+
+Deno.test("UppercaseStream - random bytes, against the plainest way to do it", async () => {
+  const below = random(2);
+  const pieces = encoder.encode(HARD);
+  for (let round = 0; round < 300; round++) {
+    // Half bytes of real characters, half anything.
+    const bytes = new Uint8Array(200).map(() =>
+      below(2) === 0 ? below(256) : pieces[below(pieces.length)]!
+    );
+    const reply = await replyTo(cut(bytes, () => 1 + below(40)));
+    assert.deepEqual(reply, plainly(bytes), `bytes ${bytes}`);
+  }
+});
+
+/** One character at a time, each by toUpperCase(); other bytes as they are. */
+function plainly(bytes: Uint8Array): Uint8Array {
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  const reply: number[] = [];
+  for (let at = 0; at < bytes.length;) {
+    let size = 1;
+    let character = bytes.subarray(at, at + 1);
+    for (const longer of [1, 2, 3, 4]) {
+      try {
+        const text = decoder.decode(bytes.subarray(at, at + longer));
+        character = encoder.encode(text.toUpperCase());
+        size = longer;
+        break;
+      } catch {
+        // Not a character of so many bytes.
+      }
+    }
+    reply.push(...character);
+    at += size;
+  }
+  return Uint8Array.from(reply);
+}
+
+Deno.test("UppercaseStream - a byte is answered without the next one", async () => {
+  const stream = new UppercaseStream();
+  const writer = stream.writable.getWriter();
+  const reader = stream.readable.getReader();
+  // Only bytes that may still become a character have to wait for the rest.
+  for (
+    const sent of [[0x61], [0xc3, 0xa8], [0xf5], [0xe0, 0x80], [0xed, 0xa0]]
+  ) {
+    writer.write(Uint8Array.from(sent));
+    const { value } = await reader.read();
+    assert.deepEqual(value, plainly(Uint8Array.from(sent)));
+  }
+  await Promise.all([writer.close(), reader.read()]);
+});
+
+Deno.test("UppercaseStream - no character's reply has more than three times its bytes", () => {
+  for (const character of allOfUnicode()) {
+    const size = encoder.encode(character).length;
+    const reply = encoder.encode(character.toUpperCase()).length;
+    assert.ok(reply <= 3 * size, `${character} needs more room than there is`);
+  }
+});
+
+function equal(one: Uint8Array, other: Uint8Array): boolean {
+  return one.length === other.length &&
+    one.every((byte, at) => byte === other[at]);
+}
