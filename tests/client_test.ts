@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: 0BSD
+
+/** The client as a process: pipes, a terminal, and servers that let it down. */
+
+import assert from "node:assert/strict";
+import { createServer, type Server as NodeServer, type Socket } from "node:net";
+import { type Address, type Ending, Script } from "../lib/process.ts";
+import { CLIENT, has, startClient, startServer } from "./pair.ts";
+
+/** Runs the client on an input and gives its ending. */
+async function client(
+  address: Address,
+  input: string | Uint8Array,
+): Promise<Ending> {
+  await using script = startClient(address);
+  // A client that fails ends before it has read all of its input.
+  await script.write(input).then(() => script.closeInput()).catch(() => {});
+  return await script.ending();
+}
+
+/** A server of a few lines, to do what `server.ts` would not. */
+async function wrongServer(
+  serve: (socket: Socket) => void,
+): Promise<{ address: Address } & AsyncDisposable> {
+  const listening = Promise.withResolvers<void>();
+  const sockets = new Set<Socket>();
+  const server: NodeServer = createServer({ allowHalfOpen: true }, (socket) => {
+    sockets.add(socket);
+    socket.on("error", () => {});
+    serve(socket);
+  });
+  server.listen(0, "127.0.0.1", listening.resolve);
+  await listening.promise;
+  const { port } = server.address() as { port: number };
+  return {
+    address: { hostname: "127.0.0.1", port },
+    async [Symbol.asyncDispose]() {
+      const closed = Promise.withResolvers<void>();
+      server.close(() => closed.resolve());
+      for (const socket of sockets) socket.destroy();
+      await closed.promise;
+    },
+  };
+}
+
+Deno.test("client - standard input to the server, replies to standard output, exit code 0", async (t) => {
+  await using server = await startServer();
+  const inputs: [name: string, input: string][] = [
+    ["a line", "perché no? ß\n"],
+    ["no line end", "ciao"],
+    ["nothing", ""],
+    ["5 MB", "Ελλάδα και Italia\n".repeat(220_000)],
+  ];
+  for (const [name, input] of inputs) {
+    await t.step(name, async () => {
+      const { code, stdout, stderr } = await client(server.address, input);
+      assert.ok(stdout === input.toUpperCase(), "the reply is not the whole");
+      assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+    });
+  }
+});
+
+Deno.test("client - bytes stay untouched both ways", async () => {
+  await using echo = await wrongServer((socket) => socket.pipe(socket));
+  const bytes = crypto.getRandomValues(new Uint8Array(65_536));
+  await using script = startClient(echo.address);
+  await script.write(bytes);
+  await script.closeInput();
+  const { code } = await script.ending();
+  assert.equal(code, 0);
+  assert.deepEqual(script.stdoutBytes, bytes);
+});
+
+Deno.test("client - a reply is printed before the input ends", async () => {
+  await using server = await startServer();
+  await using script = startClient(server.address);
+  for (const word of ["one", "two", "three"]) {
+    await script.write(`${word}\n`);
+    await script.stdoutMatch(new RegExp(`${word.toUpperCase()}\n$`));
+  }
+  await script.closeInput();
+  assert.equal((await script.ending()).code, 0);
+});
+
+Deno.test("client - waits for the last reply after the end of input", async () => {
+  await using late = await wrongServer((socket) => {
+    let text = "";
+    socket.on("data", (chunk) => text += chunk);
+    socket.on("end", () => socket.end(text.toUpperCase()));
+  });
+  const { code, stdout } = await client(late.address, "one\ntwo\n");
+  assert.deepEqual({ code, stdout }, { code: 0, stdout: "ONE\nTWO\n" });
+});
+
+Deno.test("client - a textbook server: one line, one reply, closed", async () => {
+  await using textbook = await wrongServer((socket) => {
+    socket.once("data", (line) => socket.end(`${line}`.toUpperCase()));
+  });
+  const { code, stdout, stderr } = await client(textbook.address, "ciao\n");
+  assert.deepEqual({ code, stdout, stderr }, {
+    code: 0,
+    stdout: "CIAO\n",
+    stderr: "",
+  });
+});
+
+Deno.test("client - says so when the server ends while it waits for the keyboard", async (t) => {
+  await t.step("the server closes", async () => {
+    await using closing = await wrongServer((socket) => {
+      socket.once("data", () => socket.end("BYE\n"));
+    });
+    await using script = startClient(closing.address);
+    await script.write("hello\n"); // and the input stays open
+    const { code, stdout, stderr } = await script.ending();
+    assert.equal(stdout, "BYE\n");
+    assert.match(
+      stderr,
+      /^client: 127.*: the server closed before the end of input\n$/,
+    );
+    assert.equal(code, 1);
+  });
+
+  await t.step("the server is killed", async () => {
+    await using server = await startServer();
+    await using script = startClient(server.address);
+    await script.write("hello\n");
+    await script.stdoutMatch(/HELLO\n/);
+    server.script.kill("SIGKILL");
+    const { code, stderr } = await script.ending();
+    assert.match(
+      stderr,
+      /^client: 127.*: the server closed before the end of input\n$/,
+    );
+    assert.equal(code, 1);
+  });
+
+  await t.step("the connection is reset", async () => {
+    await using resetting = await wrongServer((socket) => {
+      socket.once("data", () => socket.resetAndDestroy());
+    });
+    await using script = startClient(resetting.address);
+    await script.write("hello\n");
+    const { code, stderr } = await script.ending();
+    assert.match(stderr, /^client: lost the connection to 127.*\n$/);
+    assert.equal(code, 1);
+  });
+
+  await t.step("the server closes in the middle of 5 MB", async () => {
+    await using closing = await wrongServer((socket) => {
+      socket.once("data", () => socket.destroy());
+    });
+    const { code, stderr } = await client(
+      closing.address,
+      new Uint8Array(5_000_000),
+    );
+    assert.match(
+      stderr,
+      /^client: (127.*: the server closed|lost the connection).*\n$/,
+    );
+    assert.equal(code, 1);
+  });
+});
+
+Deno.test("client - a closed standard output ends it quietly", async () => {
+  await using server = await startServer();
+  const { hostname, port } = server.address;
+  await using pipeline = Script.command([
+    "bash",
+    "-c",
+    `yes ciao | "$0" run --allow-net "$@" | head -1; echo "\${PIPESTATUS[1]}"`,
+    Deno.execPath(),
+    CLIENT,
+    `--hostname=${hostname}`,
+    `--port=${port}`,
+  ]);
+  const { stdout, stderr } = await pipeline.ending();
+  assert.deepEqual({ stdout, stderr }, { stdout: "CIAO\n0\n", stderr: "" });
+});
+
+Deno.test({
+  name: "client - a full disk is said in one line (/dev/full)",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    await using server = await startServer();
+    await using shell = Script.start(CLIENT, {
+      wrapper: ["bash", "-c", 'exec "$0" "$@" >/dev/full'],
+      args: ["--port", `${server.address.port}`],
+    });
+    await shell.write("ciao\n");
+    const { code, stderr } = await shell.ending();
+    assert.match(stderr, /^client: cannot write standard output: .*\n$/);
+    assert.equal(code, 1);
+  },
+});
+
+Deno.test({
+  name: "client - an input that cannot be read is said in one line",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    await using server = await startServer();
+    await using shell = Script.start(CLIENT, {
+      wrapper: ["bash", "-c", 'exec "$0" "$@" </'],
+      args: ["--port", `${server.address.port}`],
+    });
+    const { code, stderr } = await shell.ending();
+    assert.match(stderr, /^client: cannot read standard input: .*\n$/);
+    assert.equal(code, 1);
+  },
+});
+
+Deno.test({
+  name: "client - on a terminal: who is connected, replies, Ctrl-D (script)",
+  ignore: Deno.build.os !== "linux" || !has("script"),
+  async fn() {
+    await using server = await startServer();
+    const { port } = server.address;
+    const command =
+      `${Deno.execPath()} run --allow-net ${CLIENT} --port ${port} 2>&1`;
+    await using terminal = Script.command(
+      ["script", "--quiet", "--return", "--command", command, "/dev/null"],
+    );
+    await terminal.stdoutMatch(
+      new RegExp(
+        `client: 127\\.0\\.0\\.1:\\d+ is connected to 127\\.0\\.0\\.1:${port}; Ctrl-D ends`,
+      ),
+    );
+    await terminal.write("perché\n");
+    await terminal.stdoutMatch(/PERCHÉ\r\n/);
+    await terminal.write("no?\n");
+    await terminal.stdoutMatch(/NO\?\r\n/);
+    await terminal.write("\x04");
+    const { code, stdout } = await terminal.ending();
+    assert.equal(code, 0);
+    assert.equal(stdout.match(/client: /g)?.length, 1, stdout);
+  },
+});
+
+Deno.test("client - a wrong input is answered in one line", async (t) => {
+  const free = freePort();
+  const cases: [args: string[], code: number, message: RegExp][] = [
+    [["--port", "0"], 2, /--port .* 1 to 65535, not "0"/],
+    [["--port", "1e3"], 2, /--port .* 1 to 65535, not "1e3"/],
+    [["--port", "0x50"], 2, /--port .* 1 to 65535, not "0x50"/],
+    [["--port", " 80"], 2, /--port .* 1 to 65535, not " 80"/],
+    [["--port", ""], 2, /--port .* 1 to 65535, not ""/],
+    [["--port", "65536"], 2, /--port .* 1 to 65535, not "65536"/],
+    [["--hostname", ""], 2, /--hostname must not be empty/],
+    [["--quiet"], 2, /'--quiet'/],
+    [["6789"], 2, /'6789'/],
+    [
+      ["--port", `${free}`],
+      1,
+      new RegExp(
+        `nothing listens on 127.0.0.1:${free}; start the server first: ` +
+          `deno run --allow-net server.ts --port ${free}$`,
+        "m",
+      ),
+    ],
+    [["--hostname", "no.invalid"], 1, /no\.invalid:6789/],
+  ];
+  for (const [args, code, message] of cases) {
+    await t.step(args.join(" "), async () => {
+      await using script = Script.start(CLIENT, { args });
+      const ending = await script.ending();
+      assert.match(ending.stderr, message);
+      assert.match(ending.stderr, /^client: [^\n]+\n$/);
+      assert.equal(ending.code, code);
+      assert.equal(ending.stdout, "");
+    });
+  }
+
+  await t.step("no permission", async () => {
+    await using script = Script.start(CLIENT, { permissions: [] });
+    const { code, stderr } = await script.ending();
+    assert.match(
+      stderr,
+      /^client: no permission for 127\.0\.0\.1:6789.*--allow-net\n$/,
+    );
+    assert.equal(code, 1);
+  });
+});
+
+/** A port on which nothing listens. */
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
+Deno.test("client - --help fits a screen and names every option", async () => {
+  await using script = Script.start(CLIENT, { args: ["--help"] });
+  const { code, stdout, stderr } = await script.ending();
+  assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+  const named = stdout.match(/--[a-z][a-z-]+/g)!;
+  assert.deepEqual(
+    named.filter((name) => name !== "--allow-net"),
+    ["--hostname", "--port", "--help"],
+  );
+  const lines = stdout.split("\n");
+  assert.ok(lines.length <= 24, "more than 24 lines");
+  assert.ok(lines.every((line) => line.length <= 80), "more than 80 columns");
+});

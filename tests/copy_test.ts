@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: 0BSD
+
+/** What people copy: each script alone, offline, with the least permission. */
+
+import assert from "node:assert/strict";
+import { dirname, join } from "node:path";
+import { listening, Script, talk } from "../lib/process.ts";
+import { CLIENT, SERVER, startClient } from "./pair.ts";
+
+const root = dirname(SERVER);
+
+Deno.test("copied alone into an empty folder, with an empty cache and no network, each runs", async () => {
+  const folder = await Deno.makeTempDir();
+  const offline = {
+    cwd: folder,
+    permissions: ["--no-remote", "--no-npm", "--allow-net"],
+    env: { DENO_DIR: join(folder, "cache"), HOME: folder },
+  };
+  await Deno.copyFile(SERVER, join(folder, "server.ts"));
+  await using server = Script.start("server.ts", {
+    ...offline,
+    args: ["--port", "0"],
+  });
+  const { port } = await listening(server);
+  assert.equal(await talk({ hostname: "127.0.0.1", port }, "è\n"), "È\n");
+  await Deno.remove(join(folder, "server.ts"));
+
+  await Deno.copyFile(CLIENT, join(folder, "client.ts"));
+  await using client = Script.start("client.ts", {
+    ...offline,
+    args: ["--port", `${port}`],
+  });
+  await client.write("è\n");
+  await client.closeInput();
+  assert.deepEqual(await client.ending(), {
+    code: 0,
+    signal: null,
+    stdout: "È\n",
+    stderr: "",
+  });
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("the narrowest permission is enough for both", async () => {
+  const port = freePort();
+  const permissions = [`--allow-net=127.0.0.1:${port}`];
+  await using server = Script.start(SERVER, {
+    permissions,
+    args: ["--port", `${port}`],
+  });
+  const address = await listening(server);
+  await using client = startClient(address, { permissions });
+  await client.write("è\n");
+  await client.closeInput();
+  assert.equal((await client.ending()).stdout, "È\n");
+  server.kill();
+  assert.deepEqual((await server.ending()).stderr, "");
+});
+
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
+Deno.test("the scripts import nothing but node: built-ins", async (t) => {
+  for (const script of [SERVER, CLIENT]) {
+    await t.step(script, async () => {
+      const { stdout } = await new Deno.Command(Deno.execPath(), {
+        args: ["info", "--json", script],
+      }).output();
+      const { modules } = JSON.parse(new TextDecoder().decode(stdout));
+      for (const module of modules) {
+        const itself = module.specifier === `file://${script}`;
+        assert.ok(
+          itself || module.specifier.startsWith("node:"),
+          `${script} imports ${module.specifier}`,
+        );
+        for (const { specifier } of module.dependencies ?? []) {
+          assert.match(specifier, /^node:/, `${script} imports ${specifier}`);
+        }
+      }
+    });
+  }
+});
+
+Deno.test("each script begins with its licence", async () => {
+  for (const folder of [root, join(root, "lib"), join(root, "tests")]) {
+    for await (const { name } of Deno.readDir(folder)) {
+      if (!name.endsWith(".ts")) continue;
+      const text = await Deno.readTextFile(join(folder, name));
+      assert.match(text, /^\/\/ SPDX-License-Identifier: 0BSD\n/, name);
+    }
+  }
+});
