@@ -23,9 +23,9 @@ import { parseArgs } from "node:util";
 async function main(options: Options): Promise<void> {
   const { hostname, port } = options;
   const welcomeSocket = Deno.listen({ hostname, port }); // passive open
-  print(`listening on ${format(welcomeSocket.addr)}`);
   stopOnSignal(welcomeSocket);
   watchQuietClients(options.idleTimeout);
+  print(`listening on ${format(welcomeSocket.addr)}`);
 
   while (true) {
     await placeForOneMore(options.maxConnections);

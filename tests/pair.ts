@@ -2,7 +2,6 @@
 
 /** The two scripts, and what several tests ask of them. */
 
-import { connect } from "node:net";
 import { fileURLToPath } from "node:url";
 import {
   type Address,
@@ -54,13 +53,21 @@ export function startClient(
   return Script.start(CLIENT, { ...options, args });
 }
 
-/** Connects and resets at once: most often before the server accepts. */
-export async function reset({ hostname, port }: Address): Promise<void> {
-  const closed = Promise.withResolvers<void>();
-  const socket = connect(port, hostname, () => socket.resetAndDestroy());
-  socket.on("error", () => {}); // a reset may answer the reset
-  socket.on("close", () => closed.resolve());
-  await closed.promise;
+/** Has Python connect and reset at once: most often before the server accepts. */
+export async function resets({ port }: Address, times: number): Promise<void> {
+  const program = `
+import socket, struct, sys
+for _ in range(int(sys.argv[2])):
+    try:
+        with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    except ConnectionResetError:
+        pass
+`;
+  const command = ["python3", "-c", program, `${port}`, `${times}`];
+  await using python = Script.command(command);
+  const { code, stderr } = await python.ending();
+  if (code !== 0) throw new Error(stderr);
 }
 
 /** Sends a line and waits for the reply to it, as a person would. */

@@ -9,7 +9,7 @@ import {
   closeEndsWrites,
   has,
   memory,
-  reset,
+  resets,
   SERVER,
   type Server,
   startServer,
@@ -125,13 +125,15 @@ Deno.test("server - 200 clients at once, each with its own replies", async () =>
   }));
 });
 
-Deno.test("server - hundreds of clients reset before they are accepted", async () => {
-  await using server = await startServer();
-  for (let round = 0; round < 10; round++) {
-    await Promise.all(Array.from({ length: 50 }, () => reset(server.address)));
-  }
-  assert.equal(await talk(server.address, "still here\n"), "STILL HERE\n");
-  assert.equal(server.script.stderr, "");
+Deno.test({
+  name: "server - hundreds of clients reset before they are accepted (python3)",
+  ignore: !has("python3"),
+  async fn() {
+    await using server = await startServer();
+    await Promise.all([1, 2, 3].map(() => resets(server.address, 300)));
+    assert.equal(await talk(server.address, "still here\n"), "STILL HERE\n");
+    assert.equal(server.script.stderr, "");
+  },
 });
 
 /** A client that resets while the server sends to it. */
