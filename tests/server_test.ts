@@ -184,7 +184,7 @@ Deno.test({
 Deno.test({
   name:
     "server - a client that never reads costs a few buffers, and its place at last",
-  ignore: Deno.build.os !== "linux" || !await closeEndsWrites(),
+  ignore: Deno.build.os !== "linux" || !closeEndsWrites(),
   async fn() {
     await using server = await startServer(["--idle-timeout", "1"]);
     await exchange(server.address, text); // as much as a busy client costs
