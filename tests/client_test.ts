@@ -3,8 +3,14 @@
 /** The client as a process: pipes, a terminal, and servers that let it down. */
 
 import assert from "node:assert/strict";
-import { createServer, type Server as NodeServer, type Socket } from "node:net";
-import { type Address, type Ending, Script } from "../lib/process.ts";
+import {
+  type Address,
+  type Ending,
+  listening,
+  readAll,
+  Script,
+  writeAll,
+} from "../lib/process.ts";
 import { CLIENT, has, startClient, startServer } from "./pair.ts";
 
 /** Runs the client on an input and gives its ending. */
@@ -18,29 +24,32 @@ async function client(
   return await script.ending();
 }
 
-/** A server of a few lines, to do what `server.ts` would not. */
-async function wrongServer(
-  serve: (socket: Socket) => void,
-): Promise<{ address: Address } & AsyncDisposable> {
-  const listening = Promise.withResolvers<void>();
-  const sockets = new Set<Socket>();
-  const server: NodeServer = createServer({ allowHalfOpen: true }, (socket) => {
-    sockets.add(socket);
-    socket.on("error", () => {});
-    serve(socket);
-  });
-  server.listen(0, "127.0.0.1", listening.resolve);
-  await listening.promise;
-  const { port } = server.address() as { port: number };
+/** A server that does to each client what `server.ts` would not. */
+function wrongServer(
+  serve: (socket: Deno.TcpConn) => Promise<void>,
+): { address: Address } & Disposable {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  (async () => {
+    for await (const socket of listener) {
+      await serve(socket).catch(() => {}); // the client ends when it likes
+      try {
+        socket.close();
+      } catch {
+        // It has done so itself.
+      }
+    }
+  })();
   return {
-    address: { hostname: "127.0.0.1", port },
-    async [Symbol.asyncDispose]() {
-      const closed = Promise.withResolvers<void>();
-      server.close(() => closed.resolve());
-      for (const socket of sockets) socket.destroy();
-      await closed.promise;
-    },
+    address: { hostname: "127.0.0.1", port: listener.addr.port },
+    [Symbol.dispose]: () => listener.close(),
   };
+}
+
+/** Reads the first bytes that come. */
+async function firstBytes(socket: Deno.TcpConn): Promise<string> {
+  const buffer = new Uint8Array(4096);
+  const count = await socket.read(buffer);
+  return new TextDecoder().decode(buffer.subarray(0, count ?? 0));
 }
 
 Deno.test("client - standard input to the server, replies to standard output, exit code 0", async (t) => {
@@ -61,7 +70,9 @@ Deno.test("client - standard input to the server, replies to standard output, ex
 });
 
 Deno.test("client - bytes stay untouched both ways", async () => {
-  await using echo = await wrongServer((socket) => socket.pipe(socket));
+  using echo = wrongServer(async (socket) => {
+    await writeAll(socket, await readAll(socket));
+  });
   const bytes = crypto.getRandomValues(new Uint8Array(65_536));
   await using script = startClient(echo.address);
   await script.write(bytes);
@@ -83,18 +94,18 @@ Deno.test("client - a reply is printed before the input ends", async () => {
 });
 
 Deno.test("client - waits for the last reply after the end of input", async () => {
-  await using late = await wrongServer((socket) => {
-    let text = "";
-    socket.on("data", (chunk) => text += chunk);
-    socket.on("end", () => socket.end(text.toUpperCase()));
+  using late = wrongServer(async (socket) => {
+    const text = new TextDecoder().decode(await readAll(socket));
+    await writeAll(socket, new TextEncoder().encode(text.toUpperCase()));
   });
   const { code, stdout } = await client(late.address, "one\ntwo\n");
   assert.deepEqual({ code, stdout }, { code: 0, stdout: "ONE\nTWO\n" });
 });
 
 Deno.test("client - a textbook server: one line, one reply, closed", async () => {
-  await using textbook = await wrongServer((socket) => {
-    socket.once("data", (line) => socket.end(`${line}`.toUpperCase()));
+  using textbook = wrongServer(async (socket) => {
+    const line = await firstBytes(socket);
+    await writeAll(socket, new TextEncoder().encode(line.toUpperCase()));
   });
   const { code, stdout, stderr } = await client(textbook.address, "ciao\n");
   assert.deepEqual({ code, stdout, stderr }, {
@@ -106,8 +117,9 @@ Deno.test("client - a textbook server: one line, one reply, closed", async () =>
 
 Deno.test("client - says so when the server ends while it waits for the keyboard", async (t) => {
   await t.step("the server closes", async () => {
-    await using closing = await wrongServer((socket) => {
-      socket.once("data", () => socket.end("BYE\n"));
+    using closing = wrongServer(async (socket) => {
+      await firstBytes(socket);
+      await writeAll(socket, new TextEncoder().encode("BYE\n"));
     });
     await using script = startClient(closing.address);
     await script.write("hello\n"); // and the input stays open
@@ -134,20 +146,34 @@ Deno.test("client - says so when the server ends while it waits for the keyboard
     assert.equal(code, 1);
   });
 
-  await t.step("the connection is reset", async () => {
-    await using resetting = await wrongServer((socket) => {
-      socket.once("data", () => socket.resetAndDestroy());
-    });
-    await using script = startClient(resetting.address);
-    await script.write("hello\n");
-    const { code, stderr } = await script.ending();
-    assert.match(stderr, /^client: lost the connection to 127.*\n$/);
-    assert.equal(code, 1);
+  await t.step({
+    name: "the connection is reset (python3)",
+    ignore: !has("python3"),
+    async fn() {
+      await using resetting = Script.command([
+        "python3",
+        "-u",
+        "-c",
+        `
+import socket, struct
+with socket.create_server(("127.0.0.1", 0)) as server:
+    print("listening on 127.0.0.1:%d" % server.getsockname()[1])
+    with server.accept()[0] as s:
+        s.recv(4096)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+`,
+      ]);
+      await using script = startClient(await listening(resetting));
+      await script.write("hello\n");
+      const { code, stderr } = await script.ending();
+      assert.match(stderr, /^client: lost the connection to 127.*\n$/);
+      assert.equal(code, 1);
+    },
   });
 
   await t.step("the server closes in the middle of 5 MB", async () => {
-    await using closing = await wrongServer((socket) => {
-      socket.once("data", () => socket.destroy());
+    using closing = wrongServer(async (socket) => {
+      await firstBytes(socket);
     });
     const { code, stderr } = await client(
       closing.address,

@@ -53,19 +53,30 @@ export function startClient(
   return Script.start(CLIENT, { ...options, args });
 }
 
-/** Has Python connect and reset at once: most often before the server accepts. */
-export async function resets({ port }: Address, times: number): Promise<void> {
+/**
+ * Has Python reset connections: at once, most often before the server accepts,
+ * or in the middle of a transfer. (`close()` in Deno sends a FIN first.)
+ */
+export async function resets(
+  { port }: Address,
+  times: number,
+  when: "at once" | "in a transfer",
+): Promise<void> {
   const program = `
 import socket, struct, sys
 for _ in range(int(sys.argv[2])):
     try:
         with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if sys.argv[3] == "in a transfer":
+                s.sendall(b"hello " * 10000)
+                s.recv(1)
     except ConnectionResetError:
         pass
 `;
-  const command = ["python3", "-c", program, `${port}`, `${times}`];
-  await using python = Script.command(command);
+  await using python = Script.command(
+    ["python3", "-c", program, `${port}`, `${times}`, when],
+  );
   const { code, stderr } = await python.ending();
   if (code !== 0) throw new Error(stderr);
 }
