@@ -218,19 +218,8 @@ export async function hold(
   options: HoldOptions = {},
 ): Promise<Held> {
   const { connections: wanted = 1000 } = options;
-  const oneLine = async (socket: Deno.TcpConn, number: number) => {
-    const line = new Line(number);
-    await socket.write(line.bytes);
-    await line.expectReply(socket);
-  };
   const start = performance.now();
   const connections = await Connections.open(address, wanted, options);
-  try {
-    await connections.each(oneLine);
-  } catch (error) {
-    connections[Symbol.dispose]();
-    throw error;
-  }
   return {
     connections: wanted,
     seconds: (performance.now() - start) / 1000,
@@ -295,6 +284,12 @@ class Line {
   }
 }
 
+async function oneLine(socket: Deno.TcpConn, number: number): Promise<void> {
+  const line = new Line(number);
+  await socket.write(line.bytes);
+  await line.expectReply(socket);
+}
+
 function differs(
   bytes: Uint8Array,
   expected: Uint8Array,
@@ -324,7 +319,10 @@ function tooLong(length: number): WrongReply {
 
 // ------------------------------------------------------------ the connections
 
-/** Connections opened at the same time; many a service has a queue of 128. */
+/**
+ * Connections opened at the same time. Many a service has a queue of 100, and
+ * the system lets a client who finds it full wait for a second.
+ */
 const AT_ONCE = 64;
 
 /** Connections to a service, closed when they go out of scope. */
@@ -333,32 +331,40 @@ class Connections implements Disposable {
   /** What has been counted on them: it stands still when the service does. */
   count = 0;
   readonly #limits: Limits;
+  #closed = false;
 
   private constructor(limits: Limits) {
     this.#limits = limits;
   }
 
+  /** Opens them, and sends a line on each: then the service has accepted it. */
   static async open(
     address: Address,
     wanted: number,
     limits: Limits,
   ): Promise<Connections> {
     const connections = new Connections(limits);
-    const { sockets } = connections;
     try {
-      while (sockets.length < wanted) {
-        const missing = Math.min(AT_ONCE, wanted - sockets.length);
-        await connections.#inTime(Array.from({ length: missing }, async () => {
-          const socket = await Deno.connect(address);
-          socket.setNoDelay();
-          sockets.push(socket);
-        }));
+      for (let first = 0; first < wanted; first += AT_ONCE) {
+        const length = Math.min(AT_ONCE, wanted - first);
+        await connections.#inTime(
+          Array.from({ length }, () => connections.#open(address)),
+        );
       }
     } catch (error) {
       connections[Symbol.dispose]();
       throw error;
     }
     return connections;
+  }
+
+  async #open(address: Address): Promise<void> {
+    const socket = await Deno.connect(address);
+    const number = this.sockets.push(socket);
+    if (this.#closed) return socket.close(); // another one failed
+    socket.setNoDelay();
+    await oneLine(socket, number);
+    this.count++;
   }
 
   /** Does the same on all connections at the same time. */
@@ -380,7 +386,8 @@ class Connections implements Disposable {
       if (this.count !== last) since = now;
       last = this.count;
       if (now - since >= 1000 * timeout) {
-        stuck.reject(new Error(`no reply for ${timeout} s`));
+        const open = `connections open: ${this.sockets.length}`;
+        stuck.reject(new Error(`no reply for ${timeout} s (${open})`));
       }
     }, 250);
     try {
@@ -391,6 +398,7 @@ class Connections implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#closed = true;
     for (const socket of this.sockets) socket.close();
   }
 }

@@ -64,7 +64,7 @@ const SERVERS: Server[] = [
   {
     name: "python",
     needs: ["python3"],
-    command: ["python3", `${PEERS}/asyncio_streams.py`, "0"],
+    command: ["python3", `${PEERS}/asyncio.py`, "0"],
   },
   {
     name: "go",
