@@ -13,15 +13,17 @@
  * @module
  */
 
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bulk, hold, messages } from "../lib/load.ts";
 import { type Address, listening, Script } from "../lib/process.ts";
-import { lines } from "../lib/texts.ts";
+import { lines, SENTENCES } from "../lib/texts.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const PEERS = `${ROOT}tests/peers`;
 /** What is compiled, and what is sent from a file. */
-const SCRATCH = Deno.makeTempDirSync({ prefix: "uppercase-bench-" });
+const SCRATCH = join(tmpdir(), `uppercase-bench-${Deno.pid}`);
 
 // ------------------------------------------------------------ who is measured
 
@@ -40,6 +42,9 @@ interface Server {
 
 const SERVER = "server.ts";
 const CLIENT = "client.ts";
+/** The two streams of uppercase_bench.ts. */
+const STREAM = "UppercaseStream";
+const PLAIN = "PlainStream";
 
 const SERVERS: Server[] = [
   {
@@ -140,6 +145,8 @@ const CLIENTS: Client[] = [
 
 // ----------------------------------------------------------- what is measured
 
+/** Bytes that uppercase_bench.ts measures at a time. */
+const CHUNK = 256 * 1024;
 const MEGABYTES = 300;
 /** Bulk before memory is looked at. */
 const MANY_MEGABYTES = 500;
@@ -147,10 +154,15 @@ const QUIET = 8000;
 /** Starts of a client in each round. */
 const STARTS = 5;
 
-const SECTIONS = ["bulk", "messages", "memory", "client"];
+const SECTIONS = ["text", "bulk", "messages", "memory", "client"];
 
 /** Rows of the tables, in their order. */
-const ROWS = {
+const ROWS: Record<string, string> = {
+  ...Object.fromEntries(
+    Object.keys(SENTENCES).map((
+      text,
+    ) => [`text-${text}`, `in process, ${text}: MB/s`]),
+  ),
   ascii: "bulk, ASCII: MB/s",
   italian: "bulk, Italian: MB/s",
   greek: "bulk, Greek: MB/s",
@@ -164,9 +176,10 @@ const ROWS = {
   file: "300 MB from a file: s",
   start: "start to first reply: ms",
 };
-type Row = keyof typeof ROWS;
-const CLIENT_ROWS: Row[] = ["file", "start"];
-const MORE_IS_BETTER: Row[] = [
+const TEXT_ROWS = Object.keys(SENTENCES).map((text) => `text-${text}`);
+const CLIENT_ROWS = ["file", "start"];
+const MORE_IS_BETTER = [
+  ...TEXT_ROWS,
   "ascii",
   "italian",
   "greek",
@@ -176,29 +189,45 @@ const MORE_IS_BETTER: Row[] = [
 ];
 
 interface Target {
-  row: Row;
+  row: string;
   /** Ours divided by the same row of this peer; without one, ours itself. */
   peer?: string;
   /** Ours divided by another row of ours. */
-  over?: Row;
+  over?: string;
   least?: number;
   most?: number;
 }
 
+/** Texts that have capital letters, but ASCII. */
+const CASED = [
+  "italian",
+  "french",
+  "german",
+  "greek",
+  "russian",
+  "turkish",
+  "polish",
+];
+
 const TARGETS: Target[] = [
+  ...Object.keys(SENTENCES).map((text): Target => ({
+    row: `text-${text}`,
+    peer: PLAIN,
+    least: text === "ascii" ? 0.8 : CASED.includes(text) ? 3 : 2,
+  })),
   { row: "ascii", peer: "c", least: 0.75 },
   ...["recipe", "node", "python", "go"].map((peer): Target => ({
     row: "ascii",
     peer,
     least: 1.3,
   })),
-  ...(["italian", "greek"] as Row[]).flatMap((row): Target[] => [
+  ...["italian", "greek"].flatMap((row): Target[] => [
     { row, peer: "recipe", least: 3 },
     { row, peer: "node", least: 3 },
     { row, peer: "go", least: 1.5 },
   ]),
   { row: "eight", over: "ascii", least: 1 },
-  ...(["hundred", "thousands"] as Row[]).flatMap((row): Target[] => [
+  ...["hundred", "thousands"].flatMap((row): Target[] => [
     { row, peer: "recipe", least: 2.5 },
     { row, peer: "node", least: 0.9 },
   ]),
@@ -215,16 +244,16 @@ const TARGETS: Target[] = [
 
 /** Every figure of every round, by row and by name. */
 class Results {
-  readonly values: Partial<Record<Row, Record<string, number[]>>> = {};
+  readonly values: Record<string, Record<string, number[]>> = {};
   /** What could not be measured, and why. */
   readonly notes = new Set<string>();
 
-  add(row: Row, name: string, value: number): void {
+  add(row: string, name: string, value: number): void {
     ((this.values[row] ??= {})[name] ??= []).push(value);
   }
 
   /** The median, or nothing where nothing was measured. */
-  median(row: Row, name: string): number | undefined {
+  median(row: string, name: string): number | undefined {
     const sorted = this.values[row]?.[name]?.toSorted((a, b) => a - b) ?? [];
     const middle = sorted.length / 2;
     const low = sorted[Math.ceil(middle) - 1];
@@ -244,6 +273,26 @@ class Results {
         `${what}: ${error instanceof Error ? error.message : error}`,
       );
     }
+  }
+}
+
+/** UppercaseStream by itself, as `Deno.bench` measures it. */
+async function measureText(results: Results, rounds: number): Promise<void> {
+  for (let round = 1; round <= rounds; round++) {
+    await results.try(`round ${round} of ${rounds}: text`, async () => {
+      const { stdout } = await new Deno.Command(Deno.execPath(), {
+        args: ["bench", "--json", `${ROOT}tests/uppercase_bench.ts`],
+      }).output();
+      const { benches } = JSON.parse(new TextDecoder().decode(stdout)) as {
+        benches: { name: string; results: { ok: { p75: number } }[] }[];
+      };
+      for (const { name, results: [result] } of benches) {
+        const [text, stream] = name.split(": ");
+        // Not the average: one pause of the machine moves that. p75 is in ns.
+        const megabytesPerSecond = CHUNK / result!.ok.p75 * 1000;
+        results.add(`text-${text}`, stream!, megabytesPerSecond);
+      }
+    });
   }
 }
 
@@ -559,7 +608,7 @@ function number(value: number): string {
 /** Medians, and behind each how many times better ours is. */
 function medians(
   results: Results,
-  rows: Row[],
+  rows: string[],
   ours: string,
   names: string[],
 ): string {
@@ -567,7 +616,7 @@ function medians(
     results.median(row, ours) !== undefined
   );
   if (measured.length === 0) return "";
-  const cell = (row: Row, name: string) => {
+  const cell = (row: string, name: string) => {
     const value = results.median(row, name);
     if (value === undefined || Number.isNaN(value)) return "-";
     if (name === ours) return number(value);
@@ -578,7 +627,7 @@ function medians(
   return table([
     ["", ...names],
     ...measured.map((row) => [
-      ROWS[row],
+      ROWS[row]!,
       ...names.map((name) => cell(row, name)),
     ]),
   ]) + "\n\n";
@@ -594,7 +643,11 @@ interface Verdict {
 /** What was wanted, and whether it is so: as far as it was measured. */
 function verdicts(results: Results): Verdict[] {
   return TARGETS.flatMap(({ row, peer, over, least, most }) => {
-    const ours = CLIENT_ROWS.includes(row) ? CLIENT : SERVER;
+    const ours = TEXT_ROWS.includes(row)
+      ? STREAM
+      : CLIENT_ROWS.includes(row)
+      ? CLIENT
+      : SERVER;
     const above = results.median(row, ours);
     const below = over !== undefined
       ? results.median(over, ours)
@@ -722,13 +775,15 @@ async function main(options: Options): Promise<void> {
   const results = new Results();
   const chosen = (all: { name: string }[]) => ({ name }: { name: string }) =>
     all.some((peer) => peer.name === name) && peers.includes(name);
-  const servers = sections.some((section) => section !== "client")
-    ? await present(results, SERVERS.filter(chosen(SERVERS)))
-    : [];
+  const servers =
+    ["bulk", "messages", "memory"].some((section) => sections.includes(section))
+      ? await present(results, SERVERS.filter(chosen(SERVERS)))
+      : [];
   const clients = sections.includes("client")
     ? await present(results, CLIENTS.filter(chosen(CLIENTS)))
     : [];
 
+  if (sections.includes("text")) await measureText(results, rounds);
   if (sections.includes("bulk") || sections.includes("messages")) {
     await measureLoads(results, servers, sections, rounds);
   }
@@ -738,17 +793,15 @@ async function main(options: Options): Promise<void> {
   if (clients.length > 0) await measureClients(results, clients, rounds);
   say("");
 
-  const rows = Object.keys(ROWS) as Row[];
+  const rows = Object.keys(ROWS).filter((row) =>
+    !TEXT_ROWS.includes(row) && !CLIENT_ROWS.includes(row)
+  );
   const found = verdicts(results);
   console.log(
     `${machine()}\nMedians, rounds: ${rounds}. In brackets: how many times ` +
       `better server.ts or client.ts is.\n\n` +
-      medians(
-        results,
-        rows.filter((row) => !CLIENT_ROWS.includes(row)),
-        SERVER,
-        servers.map(({ name }) => name),
-      ) +
+      medians(results, TEXT_ROWS, STREAM, [STREAM, PLAIN]) +
+      medians(results, rows, SERVER, servers.map(({ name }) => name)) +
       medians(results, CLIENT_ROWS, CLIENT, clients.map(({ name }) => name)) +
       table([
         ["target", "wanted", "measured", ""],
@@ -782,6 +835,7 @@ async function main(options: Options): Promise<void> {
 
 if (import.meta.main) {
   const options = readOptions(Deno.args);
+  Deno.mkdirSync(SCRATCH);
   try {
     await main(options);
   } finally {
