@@ -20,8 +20,8 @@ import { bulk, hold, messages } from "../lib/load.ts";
 import { type Address, listening, Script } from "../lib/process.ts";
 import { lines, SENTENCES } from "../lib/texts.ts";
 
-const ROOT = new URL("..", import.meta.url).pathname;
-const PEERS = `${ROOT}tests/peers`;
+const ROOT = join(import.meta.dirname!, "..");
+const PEERS = join(ROOT, "tests", "peers");
 /** What is compiled, and what is sent from a file. */
 const SCRATCH = join(tmpdir(), `uppercase-bench-${Deno.pid}`);
 
@@ -52,7 +52,7 @@ const SERVERS: Server[] = [
     needs: [],
     // deno-fmt-ignore
     command: [
-      Deno.execPath(), "run", "--allow-net", `${ROOT}server.ts`,
+      Deno.execPath(), "run", "--allow-net", `${ROOT}/server.ts`,
       "--port=0", "--max-connections=10000",
     ],
   },
@@ -114,7 +114,7 @@ const CLIENTS: Client[] = [
     needs: [],
     // deno-fmt-ignore
     command: (port) => [
-      Deno.execPath(), "run", "--allow-net", `${ROOT}client.ts`, "--port", port,
+      Deno.execPath(), "run", "--allow-net", `${ROOT}/client.ts`, "--port", port,
     ],
   },
   {
@@ -281,7 +281,7 @@ async function measureText(results: Results, rounds: number): Promise<void> {
   for (let round = 1; round <= rounds; round++) {
     await results.try(`round ${round} of ${rounds}: text`, async () => {
       const { stdout } = await new Deno.Command(Deno.execPath(), {
-        args: ["bench", "--json", `${ROOT}tests/uppercase_bench.ts`],
+        args: ["bench", "--json", `${ROOT}/tests/uppercase_bench.ts`],
       }).output();
       const { benches } = JSON.parse(new TextDecoder().decode(stdout)) as {
         benches: { name: string; results: { ok: { p75: number } }[] }[];
@@ -656,6 +656,7 @@ function verdicts(results: Results): Verdict[] {
       : 1;
     if (above === undefined || below === undefined) return [];
     const value = above / below;
+    if (Number.isNaN(value)) return []; // no /proc on this system
     const beside = over !== undefined
       ? ` / ${ROWS[over]}`
       : peer !== undefined

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: 0BSD
 
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { bulk, hold, messages, WrongReply } from "../lib/load.ts";
 import { type Ending, Script, writeAll } from "../lib/process.ts";
 import { lines, SENTENCES } from "../lib/texts.ts";
 
-const LOAD = new URL("../lib/load.ts", import.meta.url).pathname;
+const LOAD = join(import.meta.dirname!, "..", "lib", "load.ts");
 
 /** Little of everything, so that a test takes a moment. */
 const LITTLE = ["--megabytes=1", "--clients=2", "--connections=3", "--held=4"];
