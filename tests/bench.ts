@@ -533,12 +533,16 @@ function readProc(pid: number, name: string): string {
   }
 }
 
-/** Is there a program of this name? */
+/**
+ * Is there a program of this name? Where there is no Node, Deno puts itself on
+ * the PATH as `node`: that does not count.
+ */
 function isThere(program: string): boolean {
   const folders = (Deno.env.get("PATH") ?? "").split(":");
   return folders.some((folder) => {
     try {
-      return Deno.statSync(`${folder}/${program}`).isFile;
+      const path = Deno.realPathSync(`${folder}/${program}`);
+      return path !== Deno.realPathSync(Deno.execPath());
     } catch {
       return false;
     }
