@@ -841,9 +841,15 @@ async function main(options: Options): Promise<void> {
 if (import.meta.main) {
   const options = readOptions(Deno.args);
   Deno.mkdirSync(SCRATCH);
+  const tidy = () => Deno.removeSync(SCRATCH, { recursive: true });
+  Deno.addSignalListener("SIGINT", () => {
+    tidy();
+    Deno.exit(130);
+  });
   try {
     await main(options);
   } finally {
-    Deno.removeSync(SCRATCH, { recursive: true });
+    tidy();
   }
+  Deno.exit(); // the listener would keep it waiting
 }
