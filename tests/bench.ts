@@ -296,7 +296,63 @@ async function measureText(results: Results, rounds: number): Promise<void> {
   }
 }
 
-/** Bulk, messages: all servers run, and are measured in turn. */
+interface Running {
+  server: Server;
+  script: Script;
+  address: Address;
+}
+
+/** A load for a server that runs already. */
+interface Load {
+  section: string;
+  what: string;
+  suits?: (server: Server) => boolean;
+  /** Gives what it found, by row. A warm-up is short, and does not count. */
+  measure: (
+    running: Running,
+    warmUp: boolean,
+  ) => Promise<Record<string, number>>;
+}
+
+const LOADS: Load[] = [
+  ...["ascii", "italian", "greek"].map((text): Load => ({
+    section: "bulk",
+    what: `bulk, ${text}`,
+    suits: (server) => text === "ascii" || !server.ascii,
+    measure: async ({ address, script }, warmUp) => {
+      const before = cpuSeconds(script.pid);
+      const megabytes = warmUp ? 20 : MEGABYTES;
+      const found = await bulk(address, { text, megabytes });
+      const row = { [text]: found.megabytesPerSecond };
+      if (warmUp || text !== "ascii") return row;
+      const cpu = await cpuSecondsAfter(script.pid, before);
+      return { ...row, cpu: cpu / found.megabytes * 1000 };
+    },
+  })),
+  {
+    section: "bulk",
+    what: "bulk, 8 clients",
+    measure: async ({ address }, warmUp) => {
+      const megabytes = warmUp ? 20 : MEGABYTES;
+      const found = await bulk(address, { megabytes, clients: 8 });
+      return { eight: found.megabytesPerSecond };
+    },
+  },
+  ...[1, 100, 2000].map((connections): Load => ({
+    section: "messages",
+    what: `messages, connections: ${connections}`,
+    suits: (server) => connections <= 100 || !server.forks,
+    measure: async ({ address }, warmUp) => {
+      const seconds = warmUp ? 0.5 : 2;
+      const found = await messages(address, { connections, seconds });
+      if (connections === 1) return { one: found.median };
+      const row = connections === 100 ? "hundred" : "thousands";
+      return { [row]: found.messagesPerSecond };
+    },
+  })),
+];
+
+/** Bulk and messages: all servers run, and each load goes to them in turn. */
 async function measureLoads(
   results: Results,
   servers: Server[],
@@ -304,84 +360,27 @@ async function measureLoads(
   rounds: number,
 ): Promise<void> {
   await using stack = new AsyncDisposableStack();
-  const running: { server: Server; script: Script; address: Address }[] = [];
+  const running: Running[] = [];
   for (const server of servers) {
     await results.try(`starting ${server.name}`, async () => {
       const script = stack.use(Script.command(server.command));
       running.push({ server, script, address: await ready(server, script) });
     });
   }
-
-  /** The same for each server in turn; the first time does not count. */
-  const each = async (
-    what: string,
-    round: number,
-    measure: (
-      name: string,
-      address: Address,
-      script: Script,
-      counts: boolean,
-    ) => Promise<void>,
-    suits: (server: Server) => boolean = () => true,
-  ) => {
-    for (const { server, script, address } of running) {
-      if (!suits(server)) continue;
-      const { name } = server;
-      const title = round === 0 ? "warm-up" : `round ${round} of ${rounds}`;
-      await results.try(
-        `${title}: ${what}, ${name}`,
-        () => measure(name, address, script, round > 0),
-      );
-    }
-  };
-
+  const loads = LOADS.filter(({ section }) => sections.includes(section));
   for (let round = 0; round <= rounds; round++) {
-    const megabytes = round === 0 ? 20 : MEGABYTES;
-    if (sections.includes("bulk")) {
-      for (const text of ["ascii", "italian", "greek"] as const) {
-        await each(
-          `bulk, ${text}`,
-          round,
-          async (name, address, script, counts) => {
-            const before = cpuSeconds(script.pid);
-            const found = await bulk(address, { text, megabytes });
-            if (!counts) return;
-            results.add(text, name, found.megabytesPerSecond);
-            if (text === "ascii") {
-              const cpu = await cpuSecondsAfter(script.pid, before);
-              results.add("cpu", name, cpu / found.megabytes * 1000);
-            }
-          },
-          (server) => text === "ascii" || !server.ascii,
-        );
-      }
-      await each("bulk, 8 clients", round, async (name, address, _, counts) => {
-        const found = await bulk(address, { megabytes, clients: 8 });
-        if (counts) results.add("eight", name, found.megabytesPerSecond);
-      });
-    }
-    if (sections.includes("messages")) {
-      const seconds = round === 0 ? 0.5 : 2;
-      for (
-        const [row, connections] of [
-          ["one", 1],
-          ["hundred", 100],
-          ["thousands", 2000],
-        ] as const
-      ) {
-        await each(
-          `messages, connections: ${connections}`,
-          round,
-          async (name, address, _, counts) => {
-            const found = await messages(address, { connections, seconds });
-            if (!counts) return;
-            const value = row === "one"
-              ? found.median
-              : found.messagesPerSecond;
-            results.add(row, name, value);
-          },
-          (server) => connections <= 100 || !server.forks,
-        );
+    const title = round === 0 ? "warm-up" : `round ${round} of ${rounds}`;
+    for (const { what, suits, measure } of loads) {
+      for (const one of running) {
+        const { server } = one;
+        if (suits && !suits(server)) continue;
+        await results.try(`${title}: ${what}, ${server.name}`, async () => {
+          const found = await measure(one, round === 0);
+          if (round === 0) return;
+          for (const [row, value] of Object.entries(found)) {
+            results.add(row, server.name, value);
+          }
+        });
       }
     }
   }
