@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: 0BSD
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { bulk, hold, messages, WrongReply } from "../lib/load.ts";
+import { type Ending, Script, writeAll } from "../lib/process.ts";
+import { lines, SENTENCES } from "../lib/texts.ts";
+
+const LOAD = join(import.meta.dirname!, "..", "lib", "load.ts");
+
+/** Little of everything, so that a test takes a moment. */
+const LITTLE = ["--megabytes=1", "--clients=2", "--connections=3", "--held=4"];
+
+async function load(...args: string[]): Promise<Ending> {
+  await using script = Script.start(LOAD, { args });
+  return await script.ending();
+}
+
+/** A service in this process, with the reply to each chunk that it is told. */
+class Service implements AsyncDisposable {
+  readonly address: { hostname: string; port: number };
+  readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  readonly #open = new Set<Deno.TcpConn>();
+  readonly #serving: Promise<unknown>[] = [];
+
+  constructor(reply: (text: string) => string | null) {
+    const { hostname, port } = this.#listener.addr;
+    this.address = { hostname, port };
+    this.#serving.push(this.#accept(reply));
+  }
+
+  get args(): string[] {
+    return ["--port", String(this.address.port)];
+  }
+
+  async #accept(reply: (text: string) => string | null): Promise<void> {
+    try {
+      for await (const connection of this.#listener) {
+        this.#open.add(connection);
+        this.#serving.push(this.#serve(connection, reply));
+      }
+    } catch {
+      // Closed.
+    }
+  }
+
+  async #serve(
+    connection: Deno.TcpConn,
+    reply: (text: string) => string | null,
+  ): Promise<void> {
+    const buffer = new Uint8Array(64 * 1024);
+    const decoder = new TextDecoder();
+    try {
+      while (true) {
+        const count = await connection.read(buffer);
+        if (count === null) break;
+        const chunk = buffer.subarray(0, count);
+        const text = reply(decoder.decode(chunk, { stream: true }));
+        if (text === null) break;
+        await writeAll(connection, new TextEncoder().encode(text));
+      }
+    } catch {
+      // The client has gone.
+    }
+    if (this.#open.delete(connection)) connection.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#listener.close();
+    for (const connection of this.#open) connection.close();
+    this.#open.clear();
+    await Promise.all(this.#serving);
+  }
+}
+
+const uppercase = (text: string) => text.toUpperCase();
+
+Deno.test("load - prints a table of all that it measured", async () => {
+  await using service = new Service(uppercase);
+  const { code, stdout, stderr } = await load(
+    ...service.args,
+    ...LITTLE,
+    "--seconds=1",
+  );
+  assert.equal(stderr, "", "no progress where there is no terminal");
+  assert.match(stdout, /^bulk, ascii, clients: 2 +[0-9]+ MB\/s$/m);
+  assert.match(stdout, /^bulk, greek, clients: 2 +[0-9]+ MB\/s$/m);
+  assert.match(stdout, /^messages, connections: 3 .* a second .*µs$/m);
+  assert.match(stdout, /^held, connections: 4 +all/m);
+  assert.equal(code, 0);
+});
+
+Deno.test("load - with --json prints one object", async () => {
+  await using service = new Service(uppercase);
+  const { code, stdout } = await load(
+    ...service.args,
+    ...LITTLE,
+    "--seconds=1",
+    "--text=german,emoji",
+    "--json",
+  );
+  const found = JSON.parse(stdout);
+  assert.deepEqual(found.address, service.address);
+  assert.deepEqual(
+    found.bulk.map(({ text }: { text: string }) => text),
+    ["german", "emoji"],
+  );
+  assert.ok(found.bulk[0].megabytes >= 1);
+  assert.ok(found.bulk[0].megabytesPerSecond > 0);
+  assert.ok(found.messages[0].messagesPerSecond > 0);
+  assert.ok(found.messages[0].median <= found.messages[0].percentile99);
+  assert.equal(found.held[0].connections, 4);
+  assert.equal(code, 0);
+});
+
+Deno.test("load - with --only measures that alone", async () => {
+  await using service = new Service(uppercase);
+  const { stdout } = await load(...service.args, "--only=held", "--seconds=1");
+  assert.match(stdout, /^held, connections: 500 .*\n$/);
+});
+
+Deno.test("load - ends at the first wrong reply, in one line that shows it", async () => {
+  await using service = new Service((text) =>
+    uppercase(text).replace("É", "é")
+  );
+  const { code, stdout, stderr } = await load(
+    ...service.args,
+    ...LITTLE,
+    "--text=italian",
+  );
+  assert.match(
+    stderr,
+    /^load: 127.0.0.1 port [0-9]+: wrong reply: from byte [0-9]+ on it is "é.*\n$/,
+  );
+  assert.equal(stdout, "");
+  assert.equal(code, 1);
+});
+
+Deno.test("load - says that nothing listens", async () => {
+  const service = new Service(uppercase);
+  await service[Symbol.asyncDispose]();
+  const { code, stderr } = await load(...service.args);
+  assert.match(stderr, /^load: 127.0.0.1 port [0-9]+: .*refused.*\n$/);
+  assert.equal(code, 1);
+});
+
+const mistakes = [
+  "--port=0",
+  "--port=1e3",
+  "--megabytes=",
+  "--clients=1,,2",
+  "--connections=0",
+  "--only=speed",
+  "--text=klingon",
+  "--hostname=",
+  "--nonsense",
+  "stray",
+];
+Deno.test("load - wrong usage is one line and exit code 2", async () => {
+  for (const mistake of mistakes) {
+    const { code, stdout, stderr } = await load(mistake);
+    assert.match(stderr, /^load: .*\n$/, mistake);
+    assert.equal(stdout, "", mistake);
+    assert.equal(code, 2, mistake);
+  }
+});
+
+Deno.test("load - --help names every text and fits a terminal", async () => {
+  const { code, stdout } = await load("--help");
+  assert.equal(code, 0);
+  for (const name of Object.keys(SENTENCES)) assert.ok(stdout.includes(name));
+  for (const line of stdout.split("\n")) assert.ok(line.length <= 80, line);
+});
+
+const wrong: Record<string, (text: string) => string | null> = {
+  "sends back what came": (text) => text,
+  "loses a byte": (text) => uppercase(text).slice(0, -1),
+  "says a byte twice": (text) => `${uppercase(text)}\n`,
+  "closes at once": () => null,
+};
+for (const [name, reply] of Object.entries(wrong)) {
+  Deno.test(`bulk(), messages(), hold() - notice a service that ${name}`, async () => {
+    await using service = new Service(reply);
+    const limits = { timeout: 1 };
+    const { address } = service;
+    const noticed = (error: unknown) =>
+      error instanceof WrongReply || error instanceof Error &&
+        /no reply for 1 s|reset|broken pipe/i.test(error.message);
+    await assert.rejects(bulk(address, { ...limits, megabytes: 1 }), noticed);
+    await assert.rejects(
+      messages(address, { ...limits, connections: 2, seconds: 1 }),
+      noticed,
+    );
+    await assert.rejects(hold(address, { ...limits, connections: 2 }), noticed);
+  });
+}
+
+Deno.test("messages() - notices a reply that is another client's", async () => {
+  let last = "";
+  await using service = new Service((text) => {
+    const reply = last || uppercase(text);
+    last = uppercase(text);
+    return reply;
+  });
+  await assert.rejects(
+    messages(service.address, { connections: 2, seconds: 1 }),
+    WrongReply,
+  );
+});
+
+Deno.test("hold() - check() notices a connection that was lost", async () => {
+  let replies = 0;
+  await using service = new Service((text) =>
+    ++replies > 2 ? null : uppercase(text)
+  );
+  using held = await hold(service.address, { connections: 2 });
+  assert.equal(held.connections, 2);
+  await assert.rejects(held.check());
+});
+
+Deno.test("lines() - the same each time, whole, and of the length asked for", () => {
+  for (const name of Object.keys(SENTENCES)) {
+    const text = lines(name, 10_000);
+    assert.equal(text, lines(name, 10_000));
+    assert.ok(text.isWellFormed() && text.endsWith("\n"));
+    const { length } = new TextEncoder().encode(text);
+    assert.ok(length >= 10_000 && length < 12_000, `${name}: ${length}`);
+  }
+  assert.throws(() => lines("constructor", 1), RangeError);
+});
