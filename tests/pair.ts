@@ -117,12 +117,8 @@ export function memory(pid: number, field: "VmRSS" | "VmHWM"): number {
   return Number(match![1]) * 1024;
 }
 
-/**
- * Whether `close()` ends a write that waits for the other side to read. It does
- * from Deno 2.9.5 on (https://github.com/denoland/deno/pull/36369); before, the
- * connection of a client that never reads stays until the client leaves.
- */
-export function closeEndsWrites(): boolean {
-  const [major, minor, patch] = Deno.version.deno.split(".").map(Number);
-  return (major! * 1000 + minor!) * 1000 + patch! >= 2_009_005;
+/** Whether this Deno is of the release `version` or a later one. */
+export function denoSince(version: string): boolean {
+  const compare = new Intl.Collator("en", { numeric: true }).compare;
+  return compare(Deno.version.deno, version) >= 0;
 }

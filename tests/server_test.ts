@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { exchange, readAll, Script, talk, writeAll } from "../lib/process.ts";
 import {
   ask,
-  closeEndsWrites,
+  denoSince,
   has,
   memory,
   resets,
@@ -174,7 +174,9 @@ Deno.test({
 Deno.test({
   name:
     "server - a client that never reads costs a few buffers, and its place at last",
-  ignore: Deno.build.os !== "linux" || !closeEndsWrites(),
+  // Before 2.9.5 close() does not end a write that waits for the other side:
+  // https://github.com/denoland/deno/pull/36369
+  ignore: Deno.build.os !== "linux" || !denoSince("2.9.5"),
   async fn() {
     await using server = await startServer(["--idle-timeout", "1"]);
     await exchange(server.address, text); // as much as a busy client costs
