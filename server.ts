@@ -55,7 +55,7 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 // ------------------------------------------------- one client's two directions
 
 /** A buffer starts small, for a quiet client, and grows for a busy one. */
-const SMALLEST_BUFFER = 4 * 1024;
+const SMALLEST_BUFFER = 1024;
 const LARGEST_BUFFER = 256 * 1024;
 
 /**
