@@ -1,0 +1,597 @@
+// SPDX-License-Identifier: 0BSD
+
+/**
+ * What any uppercase service can be held to, one promise a check.
+ *
+ * The order matters: what may bring a service down comes last.
+ *
+ * @module
+ */
+
+import { connect } from "node:net";
+import { Broken, number, type Service, type Step, within } from "./service.ts";
+
+/**
+ * One promise, and how to ask a service whether it keeps it.
+ *
+ * @example
+ * ```ts no-assert
+ * import { type Check, checks } from "./checks.ts";
+ *
+ * const digits: Check = {
+ *   name: "digits",
+ *   level: "required",
+ *   promise: "digits come back as they are",
+ *   run: (service) => service.expect("42\n", "42\n"),
+ * };
+ * checks.push(digits);
+ * ```
+ */
+export interface Check {
+  /** A short name, for `--only`. */
+  name: string;
+  /**
+   * What depends on it: "required" is what every service of the lecture must
+   * do, and decides the exit code; "full text", exact Unicode, decides it with
+   * `--strict`.
+   */
+  level: "required" | "full text";
+  /** The promise in plain words: one line that says what holds. */
+  promise: string;
+  /** A textbook's server, one line a connection, keeps it too. @default false */
+  oneLine?: boolean;
+  /** Asks the service; throws, best a {@linkcode Broken}, if it does not hold. */
+  run(service: Service): Promise<void>;
+}
+
+// ---------------------------------------------------------------- the checks
+
+/** All checks. Add an object here, and the program asks it too. */
+export const checks: Check[] = [
+  {
+    name: "uppercase",
+    level: "required",
+    promise: "a line comes back in uppercase",
+    oneLine: true,
+    run: (service) =>
+      service.expect(
+        "the quick brown fox jumps over the lazy dog\n",
+        "THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG\n",
+      ),
+  },
+  {
+    name: "untouched",
+    level: "required",
+    promise: "digits, signs, spaces and capitals stay as they are",
+    oneLine: true,
+    run: (service) =>
+      service.expect(
+        "  0123456789 ABC XYZ\t@[`{~}^_|\\/'\"!?.,;:-+*=<>()#$%& \n",
+        "  0123456789 ABC XYZ\t@[`{~}^_|\\/'\"!?.,;:-+*=<>()#$%& \n",
+      ),
+  },
+  {
+    name: "several-lines",
+    level: "required",
+    promise: "several lines in one packet all come back, empty ones too",
+    run: (service) =>
+      service.expect("one\ntwo\n\nfour\n", "ONE\nTWO\n\nFOUR\n", {
+        diagnosis: ({ text }) => {
+          if (text === "ONE\n") {
+            return "one packet is not one line: it answered the first line " +
+              "and forgot the rest; go on until read gives the end of input";
+          }
+          if (text === "ONE\nTWO\nFOUR\n") {
+            return "the empty line is lost: an empty line is a line, and not " +
+              "the end of input";
+          }
+        },
+      }),
+  },
+  {
+    name: "pieces",
+    level: "required",
+    promise: "a line in many packets comes back as one line",
+    run: async (service) => {
+      const diagnosis = ({ text }: { text: string }) => {
+        if ("ONE\nTW".startsWith(text) && text !== "") {
+          return "it stops after the first packet: one read is not the whole " +
+            "input; go on until read gives the end of input";
+        }
+        if (text.replaceAll("\n", "") === "ONETWOTHREE") {
+          return "it takes each packet for a line: TCP keeps no borders " +
+            "between packets, so add nothing after a read";
+        }
+      };
+      // The reply to the line before shows that the first part has been read.
+      await service.converse([
+        { send: "one\ntw", reply: "ONE\n" },
+        { send: "o\nthr", reply: "TWO\n" },
+        { send: "ee\n", reply: "THREE\n" },
+      ], { diagnosis });
+      await service.converse([
+        ...[..."byte by byte"].map((send): Step => ({ send, reply: "" })),
+        { send: "\n", reply: "BYTE BY BYTE\n" },
+      ]);
+    },
+  },
+  {
+    name: "no-line-end",
+    level: "required",
+    promise: "a last line without a line end comes back too, and without one",
+    run: (service) =>
+      service.expect("one\nthe end", "ONE\nTHE END", {
+        endAtOnce: true,
+        diagnosis: ({ text }) => {
+          if (text === "ONE\nTHE END\n" || text === "ONE\nTHE END\r\n") {
+            return "a line end was added that nobody sent: reading line by " +
+              "line does not tell whether there was one; move the characters " +
+              "as they come";
+          }
+          if (text === "ONE\n") {
+            return "the last line is forgotten: at the end of input send " +
+              "what is still in the buffer";
+          }
+        },
+      }),
+  },
+  {
+    name: "crlf",
+    level: "required",
+    promise: "line ends come back as they were sent, \\r\\n and \\n",
+    run: (service) => service.expect("one\r\ntwo\n", "ONE\r\nTWO\n"),
+  },
+  {
+    name: "interactive",
+    level: "required",
+    promise: "the reply to a line comes before the end of input",
+    oneLine: true,
+    async run(service) {
+      const client = await service.connect();
+      const sent = '"hello\\n", and then nothing: the input stayed open';
+      client.send("hello\n");
+      if (await client.until(() => client.count > 0)) return;
+      client.end();
+      if (await client.until(() => client.count > 0)) {
+        throw new Broken(
+          sent,
+          `nothing in ${service.seconds}, and the reply after the end of input`,
+          "it replied only after the end of input: it reads everything before " +
+            "it writes, or keeps the reply in a buffer; write (and flush) " +
+            "inside the loop that reads",
+        );
+      }
+      throw new Broken(
+        sent,
+        `nothing in ${service.seconds}, nor after the end of input`,
+        "it reads and does not write, or it never read: look at its own " +
+          "output for an error",
+      );
+    },
+  },
+  {
+    name: "conversation",
+    level: "required",
+    promise: "one connection carries line after line, each with its reply",
+    run: (service) =>
+      service.converse([
+        { send: "one\n", reply: "ONE\n" },
+        { send: "two\n", reply: "TWO\n" },
+        { send: "three\n", reply: "THREE\n" },
+      ], {
+        diagnosis: ({ text, ending }) => {
+          if (text === "ONE\n" && ending !== undefined) {
+            return "it closes after its first reply: go on until read gives " +
+              "the end of input";
+          }
+        },
+      }),
+  },
+  {
+    name: "order",
+    level: "required",
+    promise: "4 MB stay in order, sent and read at the same time",
+    run: (service) => {
+      const text = lines(4_000_000);
+      return service.expect(text, text.toUpperCase());
+    },
+  },
+  {
+    name: "half-close",
+    level: "required",
+    promise:
+      "after the end of input every byte comes, then the close (1 byte, " +
+      "100 KB)",
+    async run(service) {
+      for (const text of ["\n", lines(100_000)]) {
+        await service.expect(text, text.toUpperCase(), {
+          endAtOnce: true,
+          diagnosis: lostTail,
+        });
+        if (service.closes) continue;
+        throw new Broken(
+          `${number(text.length)} bytes and the end of input`,
+          `the whole reply, but no close in ${service.seconds}`,
+          "it never closes the connection: close it when read has given the " +
+            "end of input and the last reply is written",
+        );
+      }
+    },
+  },
+  {
+    name: "half-close-10mb",
+    level: "required",
+    promise: "after the end of input every byte comes (10 MB)",
+    run: (service) => {
+      const text = lines(10_000_000);
+      return service.expect(text, text.toUpperCase(), {
+        endAtOnce: true,
+        diagnosis: lostTail,
+      });
+    },
+  },
+  {
+    name: "slow-reader",
+    level: "required",
+    promise: "a client that reads slowly gets every byte (10 MB)",
+    run: (service) => {
+      const text = lines(10_000_000);
+      return service.expect(text, text.toUpperCase(), {
+        endAtOnce: true,
+        // 16 MB a second at most: any service is faster.
+        beforeRead: () => new Promise((resolve) => setTimeout(resolve, 1)),
+        atMost: 16 * 1024,
+        diagnosis: lostTail,
+      });
+    },
+  },
+  {
+    name: "two-clients",
+    level: "required",
+    promise: "two clients at once do not wait for each other, nor mix",
+    run: (service) => {
+      const second = () =>
+        service.expect("second\n", "SECOND\n", {
+          diagnosis: ({ text, ending }) => {
+            if (text === "" && ending === undefined) {
+              return "the second client waits for the first: accept and " +
+                "serve run in turn; serve each client in a thread or task " +
+                "of its own";
+            }
+            return mixed(text.includes("FIRST"));
+          },
+        });
+      return service.converse([
+        { send: "the first ", reply: "", meanwhile: second },
+        { send: "client\n", reply: "THE FIRST CLIENT\n", meanwhile: second },
+      ], { diagnosis: ({ text }) => mixed(text.includes("SECOND")) });
+    },
+  },
+  {
+    name: "hundred",
+    level: "required",
+    promise: "100 clients at once each get their own reply",
+    async run(service) {
+      const all = [];
+      for (let count = 0; count < 100; count++) {
+        const client = await service.connect();
+        client.send(`client number ${count}\n`);
+        all.push({ client, wanted: `CLIENT NUMBER ${count}\n` });
+      }
+      if (service.answersAtOnce) {
+        await Promise.all(
+          all.map(({ client, wanted }) =>
+            client.until(() => client.count >= wanted.length)
+          ),
+        );
+      }
+      for (const { client } of all) client.end();
+      await Promise.all(all.map(async ({ client, wanted }) => {
+        await client.until(() => client.count >= wanted.length);
+        if (service.closes) await client.ended();
+      }));
+      const wrong = all.filter(({ client, wanted }) => client.text !== wanted);
+      if (wrong.length === 0) return;
+      const { client, wanted } = wrong[0]!;
+      throw new Broken(
+        "a line from each of 100 clients, all connected",
+        `${100 - wrong.length} right replies; one client got ` +
+          `${JSON.stringify(client.text)}, wanted ${JSON.stringify(wanted)}`,
+        client.count === 0
+          ? "clients wait for each other, or their number is limited: serve " +
+            "each in a thread or task of its own"
+          : mixed(client.text.includes("CLIENT"))!,
+      );
+    },
+  },
+  {
+    name: "letters",
+    level: "full text",
+    promise: "letters beyond A to Z become uppercase: è, ñ, ω, ж",
+    run: (service) =>
+      service.expect(
+        "perché è così: mañana, αβγ ω, жизнь, štěstí, ÿ\n",
+        "PERCHÉ È COSÌ: MAÑANA, ΑΒΓ Ω, ЖИЗНЬ, ŠTĚSTÍ, Ÿ\n",
+        {
+          diagnosis: ({ text }) => {
+            if (text.startsWith("PERCHé è COSì")) {
+              return "only A to Z become uppercase: it works byte by byte; " +
+                "decode the bytes as UTF-8 text first";
+            }
+          },
+        },
+      ),
+  },
+  {
+    name: "special",
+    level: "full text",
+    promise: "letters whose uppercase is longer, or shared: ß is SS, ﬁ is FI",
+    run: (service) =>
+      service.expect(
+        "straße, ﬁne, ŉ, \u0390, ς σ, ı i, ǆ\n",
+        "STRASSE, FINE, ʼN, \u0399\u0308\u0301, Σ Σ, I I, Ǆ\n",
+        {
+          diagnosis: ({ text }) => {
+            if (/STRA[ßẞ]E/.test(text)) {
+              return "each letter is turned by itself, one for one: uppercase " +
+                "the text as a whole (Unicode's SpecialCasing)";
+            }
+          },
+        },
+      ),
+  },
+  {
+    name: "cuts",
+    level: "full text",
+    promise: "characters of two, three and four bytes survive every cut",
+    async run(service) {
+      for (const character of ["È", "€", "漢", "😀"]) {
+        const bytes = new TextEncoder().encode(character);
+        for (let cut = 1; cut < bytes.length; cut++) {
+          // The reply to the line shows that the first part has been read.
+          await service.converse([
+            {
+              send: new Uint8Array([65, 10, ...bytes.subarray(0, cut)]),
+              reply: "A\n",
+            },
+            {
+              send: new Uint8Array([...bytes.subarray(cut), 10]),
+              reply: `${character}\n`,
+            },
+          ], {
+            diagnosis: ({ text }) => {
+              const rest = text.slice(2);
+              if (!text.startsWith("A\n") || rest === "\n") return;
+              return `${character} was cut between two reads, after ${cut} of ` +
+                `its ${bytes.length} bytes, and the parts were decoded each ` +
+                "by itself; use a decoder that keeps an unfinished character " +
+                "for the next read";
+            },
+          });
+        }
+      }
+      // And wherever the service's own buffer ends: lines of all lengths.
+      let text = "";
+      for (let count = 0; text.length < 300_000; count++) {
+        text += "È€漢😀".repeat(1 + count % 29) + "A".repeat(count % 4) + "\n";
+      }
+      await service.expect(text, text, {
+        diagnosis: ({ text }) => {
+          if (!text.includes("\uFFFD")) return;
+          return "a character was cut where the server's buffer ends; use a " +
+            "decoder that keeps an unfinished character for the next read";
+        },
+      });
+    },
+  },
+  {
+    name: "first-character",
+    level: "full text",
+    promise: "a byte order mark (U+FEFF) at the start is text like any other",
+    run: (service) =>
+      service.expect("\uFEFFone\n", "\uFEFFONE\n", {
+        diagnosis: ({ text }) => {
+          if (text !== "ONE\n") return;
+          return "the decoder takes it away: in JavaScript " +
+            'new TextDecoder("utf-8", { ignoreBOM: true }) keeps it';
+        },
+      }),
+  },
+  {
+    name: "never-reads",
+    level: "required",
+    promise: "a client that sends and never reads holds up no other client",
+    async run(service) {
+      const gate = Promise.withResolvers<void>();
+      const client = await service.connect({ beforeRead: () => gate.promise });
+      client.send(lines(16_000_000));
+      // Backpressure stops it sooner or later: no byte during so many answers.
+      let sent = -1;
+      for (let still = 0; !client.idle && still < 50; still++) {
+        if (client.sent !== sent) still = 0;
+        sent = client.sent;
+        await survives(
+          service,
+          `${number(sent)} bytes from a client that reads nothing`,
+          "a write that waits for one client keeps all others waiting: serve " +
+            "each client in a thread or task of its own",
+        );
+      }
+      // It reads now after all, so that nothing is reset: that is another check.
+      client.drop();
+      client.end();
+      gate.resolve();
+      await client.ended();
+    },
+  },
+  {
+    name: "not-text",
+    level: "required",
+    promise:
+      "after a client that sends bytes that are no text the next is served",
+    async run(service) {
+      const client = await service.connect();
+      client.send(new Uint8Array([0, 0xff, 0xc3, 0x28, 0xed, 0xa0, 0x80, 10]));
+      client.send(new Uint8Array([0xf0, 0x9f])); // and half a character
+      client.end();
+      await client.ended();
+      await survives(
+        service,
+        "bytes that are no UTF-8 (00 ff c3 28 ed a0 80 0a f0 9f)",
+        "the decoder's error ended the whole server: let it replace what it " +
+          "cannot read, or catch the error and close that one connection",
+      );
+    },
+  },
+  {
+    name: "empty",
+    level: "required",
+    promise: "a connection on which nothing is sent ends without a word",
+    async run(service) {
+      const client = await service.connect();
+      client.end();
+      await client.ended();
+      const sent = "nothing, then the end of input";
+      await survives(
+        service,
+        sent,
+        "the end of input came instead of a line, and the server took it for " +
+          "one: readLine() gives null, recv() and read() give 0 bytes; test it",
+      );
+      if (client.count > 0) {
+        throw new Broken(
+          sent,
+          JSON.stringify(client.text),
+          "it replies to the end of input as to a line; test for it first",
+        );
+      }
+      if (client.ending === "closed") return;
+      throw new Broken(
+        sent,
+        client.ending === "reset"
+          ? "a reset"
+          : `no close of the connection in ${service.seconds}`,
+        client.ending === "reset"
+          ? "it breaks the connection off; look at its own output for an error"
+          : "it never closes the connection: close it when read gives the end " +
+            "of input (0 bytes, null)",
+      );
+    },
+  },
+  {
+    name: "reset",
+    level: "required",
+    promise: "after a client that resets its connection the next is served",
+    async run(service) {
+      for (let count = 1; count <= 10; count++) {
+        // Once where the server reads, once where it writes.
+        await reset(service, count % 2 === 1 ? "reply" : "sent");
+        await survives(
+          service,
+          "a line, and then a reset (as when a client is killed)",
+          "one client's error ended the whole server: catch errors where a " +
+            "client is served, and close that one connection (in C ignore " +
+            "SIGPIPE)",
+        );
+      }
+    },
+  },
+  {
+    name: "early-reset",
+    level: "required",
+    promise: "after clients that reset before they are accepted the next is " +
+      "served",
+    async run(service) {
+      // Some meet the server before accept(), some after; 200 in a row were
+      // enough for each of 60 Deno servers that do not catch its error.
+      const end = performance.now() + service.timeLimit;
+      let count = 0;
+      while (count < 1000 && performance.now() < end) {
+        const ten = Array.from({ length: 10 }, () => reset(service));
+        if (!(await Promise.all(ten)).every((connected) => connected)) break;
+        count += ten.length;
+      }
+      await survives(
+        service,
+        `${count} connections, each reset at once`,
+        "accept() itself fails when its client is gone already, and that ended " +
+          "the loop that accepts (in Deno: `for await` over the listener); " +
+          "catch the error of accept() and accept the next",
+      );
+    },
+  },
+];
+
+// ------------------------------------------------------- what checks have in common
+
+/** Numbered lines, about so many bytes, none of which is like another. */
+function lines(size: number): string {
+  const line = "line 0000000 of a text that has to stay in order\n";
+  const count = Math.max(1, Math.round(size / line.length));
+  const all = [];
+  for (let number = 1; number <= count; number++) {
+    all.push(line.replace("0000000", String(number).padStart(7, "0")));
+  }
+  return all.join("");
+}
+
+/** Why the end of a reply is missing. */
+function lostTail(
+  { ending, text }: { ending?: string; text: string },
+): string | undefined {
+  if (ending === undefined || !text.startsWith("LINE 0000001")) return;
+  return "it closed the connection before all was sent back: at the end of " +
+    "input first write what is left (and wait until it is written), then close";
+}
+
+function mixed(isMixed: boolean): string | undefined {
+  if (!isMixed) return;
+  return "one client got what another had sent: they share a buffer (a global " +
+    "or static variable); give each connection its own";
+}
+
+/** Throws unless the service still answers a new client. */
+async function survives(
+  service: Service,
+  sent: string,
+  usualCause: string,
+): Promise<void> {
+  let came = `then no reply to the next client in ${service.seconds}`;
+  try {
+    if (await service.answers()) return;
+  } catch (error) {
+    came = `then the next client found no server: ${(error as Error).message}`;
+  }
+  throw new Broken(sent, came, usualCause);
+}
+
+/**
+ * Connects and resets the connection: at once, when a line has been sent, or
+ * when a reply has come. False if there was no connection to reset.
+ *
+ * Deno's own sockets cannot choose to reset; those of `node:net` can (SO_LINGER
+ * of 0 seconds, then close).
+ */
+async function reset(
+  service: Service,
+  when: "connected" | "sent" | "reply" = "connected",
+): Promise<boolean> {
+  const { hostname: host, port } = service.address;
+  const socket = connect({ host, port });
+  let connected = false;
+  const ended = new Promise<void>((resolve) => {
+    socket.on("close", () => resolve());
+    socket.on("error", () => {}); // "close" follows
+    socket.on("connect", () => {
+      connected = true;
+      if (when === "connected") return socket.resetAndDestroy();
+      socket.write("hello\n", () => {
+        if (when === "sent") socket.resetAndDestroy();
+      });
+      if (when === "reply") socket.on("data", () => socket.resetAndDestroy());
+    });
+  });
+  await within(service.timeLimit, ended);
+  socket.destroy();
+  return connected;
+}
