@@ -148,8 +148,9 @@ const MARKS = { kept: "✓", broken: "✗", "not meant": "·", "not asked": "-" 
 /** One check's lines; a cause that was told before is not told again. */
 function print(result: Result, { results }: Report, width: number): void {
   const { name, level, promise, outcome } = result;
+  const last = results.findLast((other) => other.outcome !== "not asked");
   const remark = outcome === "not asked"
-    ? " (not asked: the service no longer answers)"
+    ? ` (not asked: no answer any more since ${last?.name})`
     : outcome !== "kept" && level === "full text"
     ? " (full text)"
     : "";

@@ -173,10 +173,9 @@ export class Service {
   async answers(): Promise<boolean> {
     const client = await this.connect();
     client.send("hello\n");
-    if (this.answersAtOnce) await client.until(() => client.count > 0);
-    client.end();
-    await client.until(() => client.count > 0);
-    if (client.count === 0) return false;
+    if (!this.answersAtOnce) client.end();
+    if (!await client.until(() => client.count > 0)) return false;
+    if (this.answersAtOnce) client.end();
     if (this.closes) await client.ended();
     client.close();
     return true;
@@ -218,9 +217,9 @@ export class Service {
       await step.meanwhile?.();
     }
     client.end();
-    await client.until(() => client.count >= count);
+    const whole = await client.until(() => client.count >= count);
     // More than was wanted would come before the close.
-    if (this.closes) await client.ended();
+    if (whole && this.closes) await client.ended();
 
     const sent = concat(steps.map((step) => toBytes(step.send)));
     const wanted = concat(steps.map((step) => toBytes(step.reply)));
