@@ -14,10 +14,10 @@
 import { parseArgs } from "node:util";
 import { type Check, checks } from "./checks.ts";
 import type { Address } from "./process.ts";
-import { Broken, NoConnection, Service } from "./service.ts";
+import { Broken, CannotAsk, NoConnection, Service } from "./service.ts";
 
 export { type Check, checks } from "./checks.ts";
-export { Broken, Client, NoConnection, Service } from "./service.ts";
+export { Broken, CannotAsk, Client, NoConnection, Service } from "./service.ts";
 
 /** How {@linkcode conform} asks. */
 export interface ConformOptions {
@@ -40,9 +40,11 @@ export interface Result {
   /**
    * "kept" or "broken"; "not meant" for a promise that a textbook's server,
    * one line a connection, never makes; "not asked" when the service had
-   * stopped answering before.
+   * stopped answering before; "cannot ask" when this Deno has no means to.
    */
-  outcome: "kept" | "broken" | "not meant" | "not asked";
+  outcome: "kept" | "broken" | "not meant" | "not asked" | "cannot ask";
+  /** Why the service was not asked. */
+  reason?: string;
   /** What was sent, if the promise was broken. */
   sent?: string;
   /** What came back, if the promise was broken. */
@@ -87,14 +89,18 @@ export async function conform(
     oneReply: service.oneReply,
     results: [],
   };
-  let gone = false;
+  let reason: string | undefined;
   for (const check of options.checks ?? checks) {
     const { name, level, promise } = check;
     const result: Result = { name, level, promise, outcome: "not asked" };
-    if (!gone) {
+    if (reason === undefined) {
       Object.assign(result, await ask(check, service));
       await service.closeAll();
-      gone = result.outcome !== "kept" && !await stillAnswers(service);
+      if (result.outcome !== "kept" && !await stillAnswers(service)) {
+        reason = `no answer any more since ${name}`;
+      }
+    } else {
+      result.reason = reason;
     }
     report.results.push(result);
     onResult(result, report);
@@ -102,10 +108,11 @@ export async function conform(
   return report;
 }
 
-/** True if all promises of a level were kept. */
+/** True if all promises of a level that could be asked for were kept. */
 export function kept(report: Report, level: Check["level"]): boolean {
   return report.results.every((result) =>
-    result.level !== level || result.outcome === "kept"
+    result.level !== level || result.outcome === "kept" ||
+    result.outcome === "cannot ask"
   );
 }
 
@@ -114,6 +121,9 @@ async function ask(check: Check, service: Service): Promise<Partial<Result>> {
     await check.run(service);
     return { outcome: "kept" };
   } catch (error) {
+    if (error instanceof CannotAsk) {
+      return { outcome: "cannot ask", reason: error.message };
+    }
     const outcome = service.oneReply && !check.oneLine ? "not meant" : "broken";
     if (error instanceof Broken) {
       const { sent, came, usualCause } = error;
@@ -143,20 +153,27 @@ async function stillAnswers(service: Service): Promise<boolean> {
 
 // ------------------------------------------------------------ for the terminal
 
-const MARKS = { kept: "✓", broken: "✗", "not meant": "·", "not asked": "-" };
+const MARKS = {
+  "kept": "✓",
+  "broken": "✗",
+  "not meant": "·",
+  "not asked": "-",
+  "cannot ask": "-",
+};
 
 /** One check's lines; a cause that was told before is not told again. */
 function print(result: Result, { results }: Report, width: number): void {
-  const { name, level, promise, outcome } = result;
-  const last = results.findLast((other) => other.outcome !== "not asked");
-  const remark = outcome === "not asked"
-    ? ` (not asked: no answer any more since ${last?.name})`
+  const { name, level, promise, outcome, reason } = result;
+  const remark = reason !== undefined
+    ? ` (not asked: ${reason})`
     : outcome !== "kept" && level === "full text"
     ? " (full text)"
     : "";
   console.log(`${MARKS[outcome]} ${name.padEnd(width)}  ${promise}${remark}`);
   if (outcome !== "broken") return;
-  const same = results.find((other) => other.usualCause === result.usualCause);
+  const same = results.find(({ usualCause }) =>
+    usualCause !== undefined && usualCause === result.usualCause
+  );
   const cause = same === undefined || same === result
     ? result.usualCause
     : `as for ${same.name}`;

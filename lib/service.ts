@@ -30,6 +30,9 @@ export class Broken extends Error {
 /** No connection: nothing listens, or nobody answered in time. */
 export class NoConnection extends Error {}
 
+/** A promise that cannot be asked for here, and why. */
+export class CannotAsk extends Error {}
+
 /** What came back from a service, and how it ended. */
 export interface Reply {
   /** All bytes that came. */

@@ -4,6 +4,7 @@
 // in one way, and holds them to finding just that.
 
 import assert from "node:assert/strict";
+import { Socket } from "node:net";
 import { checks, conform, type Report } from "../lib/conformance.ts";
 import { type Ending, listening, Script } from "../lib/process.ts";
 
@@ -144,6 +145,7 @@ Deno.test("conformance - a right server in any language fails no check", async (
   for (const peer of PEERS) {
     await step(peer, ({ results, oneReply }) => {
       const wrong = results.filter(({ outcome, name }) =>
+        !(outcome === "cannot ask" && !CAN_RESET) &&
         outcome !== (peer.notKept?.includes(name) ? "broken" : "kept")
       );
       assert.deepEqual(wrong, []);
@@ -167,6 +169,9 @@ Deno.test("conformance - a right server in any language fails no check", async (
 });
 
 // ----------------------------------------------------------------- wrong servers
+
+/** Before 2.7 Deno cannot reset a connection, and two checks are not asked. */
+const CAN_RESET = "resetAndDestroy" in Socket.prototype;
 
 /** Checks that compare a reply with what was sent. */
 const CONTENT = [
@@ -224,7 +229,9 @@ Deno.test("conformance - a wrong server fails just the checks that its fault bre
     ],
   })));
   for (const [place, [fault, expected]] of faults.entries()) {
-    await t.step(fault, async () => {
+    const ignore = !CAN_RESET && fault.endsWith("reset");
+    const name = fault + (ignore ? " (skipped: this Deno cannot reset)" : "");
+    const fn = async () => {
       const report = await made[place]!();
       assert.deepEqual(notKept(report), expected);
       // A server that has died is asked nothing more, and others everything.
@@ -234,7 +241,8 @@ Deno.test("conformance - a wrong server fails just the checks that its fault bre
       for (const { outcome, sent, came, usualCause } of report.results) {
         if (outcome === "broken") assert(sent && came && usualCause);
       }
-    });
+    };
+    await t.step({ name, ignore, fn });
   }
 });
 
