@@ -192,21 +192,19 @@ function print(result: Result, { results }: Report, width: number): void {
 
 /** Breaks a text into lines of 80 columns, with a hanging indent. */
 function wrap(text: string, label: string): string {
-  const lines = [label];
-  for (const word of text.split(" ")) {
-    const line = lines.at(-1)!;
-    if (line.length + word.length >= 80 && line.trim() !== label.trim()) {
-      lines.push(" ".repeat(label.length) + word);
-    } else {
-      lines[lines.length - 1] = line === label || line.endsWith(" ")
-        ? line + word
-        : `${line} ${word}`;
-    }
+  const width = 80 - label.length;
+  const lines = [];
+  let rest = text;
+  while (rest.length > width) {
+    const at = rest.lastIndexOf(" ", width);
+    if (at <= 0) break;
+    lines.push(rest.slice(0, at));
+    rest = rest.slice(at + 1);
   }
-  return lines.join("\n");
+  return label + [...lines, rest].join("\n" + " ".repeat(label.length));
 }
 
-function summary(report: Report): string {
+function summary(report: Report, strict: boolean): string {
   const count = (level: Check["level"]) => {
     const all = report.results.filter((result) => result.level === level);
     const good = all.filter((result) => result.outcome === "kept");
@@ -215,7 +213,10 @@ function summary(report: Report): string {
       : [`${level}: ${good.length} of ${all.length}`];
   };
   const counts = [...count("required"), ...count("full text")].join(", ");
-  const text = `Promises kept: ${counts}.`;
+  const hint = strict || kept(report, "full text")
+    ? ""
+    : " Full text counts with --strict.";
+  const text = `Promises kept: ${counts}.${hint}`;
   if (!report.oneReply) return text;
   return text + `
 
@@ -290,7 +291,7 @@ export async function main(
     const ok = kept(report, "required") &&
       (!options.strict || kept(report, "full text"));
     if (json) console.log(JSON.stringify({ ...report, ok }, null, 2));
-    else console.log(`\n${summary(report)}`);
+    else console.log(`\n${summary(report, options.strict)}`);
     Deno.exit(ok ? 0 : 1);
   } catch (error) {
     if (!(error instanceof NoConnection)) throw error;

@@ -227,25 +227,12 @@ export class Service {
     const sent = concat(steps.map((step) => toBytes(step.send)));
     const wanted = concat(steps.map((step) => toBytes(step.reply)));
     if (firstDifference(client.bytes, wanted) === -1) return client.close();
-    throw this.broken(
-      sent,
-      wanted,
-      client,
+    throw new Broken(
+      steps.length > 4
+        ? quote(sent)
+        : steps.map(({ send }) => quote(toBytes(send))).join(", then "),
+      this.#describe(client, wanted),
       diagnosis(client) ?? generalCause(sent, wanted, client),
-    );
-  }
-
-  /** Says what was sent, what came instead of what was wanted, and why. */
-  broken(
-    sent: Uint8Array,
-    wanted: Uint8Array,
-    reply: Reply,
-    usualCause: string,
-  ): Broken {
-    return new Broken(
-      quote(sent),
-      this.#describe(reply, wanted),
-      usualCause,
     );
   }
 
@@ -269,8 +256,9 @@ export class Service {
     const at = firstDifference(bytes, wanted);
     if (at === bytes.length) return count;
     const from = Math.max(0, at - 10);
-    const here = quote(bytes.subarray(from, from + 40));
-    const there = quote(wanted.subarray(from, from + 40));
+    const [here, there] = [bytes, wanted].map((all) =>
+      JSON.stringify(decode(all.subarray(from, from + 40)))
+    );
     return `${count}; from byte ${number(at + 1)} on it is other text: ` +
       `${here}, wanted ${there}`;
   }
@@ -467,9 +455,9 @@ function generalCause(
     return "i became İ, as in Turkish: uppercase without a locale " +
       "(in Java toUpperCase(Locale.ROOT))";
   }
-  const lineEnds = /\r?\n/g;
+  const lineEnds = /[\r\n]/g;
   if (text.replace(lineEnds, "") === after.replace(lineEnds, "")) {
-    if (!/[\r\n]/.test(text)) {
+    if (!text.includes("\n")) {
       return "the line ends are lost: reading line by line cuts them off, so " +
         "write one after each line";
     }
@@ -484,8 +472,9 @@ function generalCause(
     return ending === undefined
       ? "the rest never came: it waits for more input, or the reply stays in " +
         "a buffer: flush the buffer after each write"
-      : "it closed the connection before it had read and sent back all: go on " +
-        "until read gives the end of input, and close after the last write";
+      : "it closed the connection before all was sent back: go on until read " +
+        "gives the end of input, then write what is left, wait until it is " +
+        "written, and only then close";
   }
   if (text.startsWith(after)) {
     return "more came than was asked for: a buffer is sent whole, or twice; " +
@@ -498,7 +487,11 @@ function generalCause(
   if (text.toUpperCase() === after) {
     return "not all letters are uppercase";
   }
-  return "bytes were lost, doubled or moved: send exactly as many bytes as the " +
+  if (reply.bytes.length === wanted.length) {
+    return "the order is lost: wait until one reply is written before the next " +
+      "one is, and let one thread or task write to a connection";
+  }
+  return "bytes were lost or doubled: send exactly as many bytes as the " +
     "last read gave, and go on until all are sent";
 }
 
@@ -521,7 +514,7 @@ export function quote(bytes: Uint8Array): string {
     text = `the bytes ${text}`;
   }
   return shown.length < bytes.length
-    ? `${number(bytes.length)} bytes, ${text} and so on`
+    ? `${number(bytes.length)} bytes: ${text} and so on`
     : text.replaceAll("\uFEFF", "\\uFEFF");
 }
 

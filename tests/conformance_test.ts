@@ -221,18 +221,19 @@ const FAULTS: Record<string, string[]> = {
 };
 
 Deno.test("conformance - a wrong server fails just the checks that its fault breaks", async (t) => {
-  const faults = Object.entries(FAULTS);
-  const made = reports(faults.map(([fault]) => ({
+  const needsReset = (fault: string) => !CAN_RESET && fault.endsWith("reset");
+  const faults = Object.keys(FAULTS).filter((fault) => !needsReset(fault));
+  const made = reports(faults.map((fault) => ({
     command: [
       ...[Deno.execPath(), "run", "--allow-net", path("wrong/server.ts")],
       fault,
     ],
   })));
-  for (const [place, [fault, expected]] of faults.entries()) {
-    const ignore = !CAN_RESET && fault.endsWith("reset");
+  for (const [fault, expected] of Object.entries(FAULTS)) {
+    const ignore = needsReset(fault);
     const name = fault + (ignore ? " (skipped: this Deno cannot reset)" : "");
     const fn = async () => {
-      const report = await made[place]!();
+      const report = await made[faults.indexOf(fault)]!();
       assert.deepEqual(notKept(report), expected);
       // A server that has died is asked nothing more, and others everything.
       const names = checks.map(({ name }) => name);
