@@ -258,15 +258,17 @@ service. 2: wrong usage.`;
  * ends the process.
  *
  * @example A teacher's own check
- * ```ts ignore
- * import { checks, main } from "./lib/conformance.ts";
+ * ```ts no-assert
+ * import { checks, main } from "./conformance.ts";
  *
- * await main([...checks, {
- *   name: "digits",
- *   level: "required",
- *   promise: "digits come back as they are",
- *   run: (service) => service.expect("42\n", "42\n"),
- * }]);
+ * if (import.meta.main) {
+ *   await main([...checks, {
+ *     name: "digits",
+ *     level: "required",
+ *     promise: "digits come back as they are",
+ *     run: (service) => service.expect("42\n", "42\n"),
+ *   }]);
+ * }
  * ```
  */
 export async function main(

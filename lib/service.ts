@@ -499,7 +499,7 @@ function generalCause(
 const SHORT = 120;
 
 /** Text between quotes, shortened; bytes that are no text as hexadecimal. */
-export function quote(bytes: Uint8Array): string {
+function quote(bytes: Uint8Array): string {
   const shown = bytes.subarray(0, bytes.length > SHORT ? 40 : SHORT);
   let text: string;
   try {
