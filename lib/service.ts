@@ -208,12 +208,14 @@ export class Service {
     options: ConverseOptions = {},
   ): Promise<void> {
     const { diagnosis = () => undefined, endAtOnce = false } = options;
+    const sends = steps.map((step) => toBytes(step.send));
+    const replies = steps.map((step) => toBytes(step.reply));
     const client = await this.connect(options);
     let wait = this.answersAtOnce;
     let count = 0;
-    for (const step of steps) {
-      client.send(step.send);
-      count += toBytes(step.reply).length;
+    for (const [place, step] of steps.entries()) {
+      client.send(sends[place]!);
+      count += replies[place]!.length;
       if (endAtOnce && step === steps.at(-1)) break;
       // What does not come now may still come at the end.
       wait &&= await client.until(() => client.count >= count);
@@ -224,13 +226,11 @@ export class Service {
     // More than was wanted would come before the close.
     if (whole && this.closes) await client.ended();
 
-    const sent = concat(steps.map((step) => toBytes(step.send)));
-    const wanted = concat(steps.map((step) => toBytes(step.reply)));
+    const sent = concat(sends);
+    const wanted = concat(replies);
     if (firstDifference(client.bytes, wanted) === -1) return client.close();
     throw new Broken(
-      steps.length > 4
-        ? quote(sent)
-        : steps.map(({ send }) => quote(toBytes(send))).join(", then "),
+      steps.length > 4 ? quote(sent) : sends.map(quote).join(", then "),
       this.#describe(client, wanted),
       diagnosis(client) ?? generalCause(sent, wanted, client),
     );
@@ -410,14 +410,25 @@ export class Client implements Reply {
 /** The most that one read or one write moves: bytes. */
 const PIECE = 64 * 1024;
 
-/** A promise's value, or undefined if it takes longer: milliseconds. */
+/**
+ * A promise's value, or undefined if it takes longer: milliseconds.
+ *
+ * Counted in ten parts, so that a machine too busy to run this program does not
+ * count as a slow service: however long such a pause, it is one part at most.
+ */
 export async function within<T>(
   timeLimit: number,
   promise: Promise<T>,
 ): Promise<T | undefined> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), timeLimit);
+    let parts = 0;
+    const count = () => {
+      parts += 1;
+      if (parts > 10) resolve(undefined);
+      else timer = setTimeout(count, timeLimit / 10);
+    };
+    count();
   });
   try {
     return await Promise.race([promise, late]);

@@ -36,7 +36,7 @@ async function report(run: Run): Promise<Report> {
 }
 
 /**
- * Six servers at a time: most of what wrong ones take is waiting. Settled, so
+ * Five servers at a time: most of what wrong ones take is waiting. Settled, so
  * that the first that fails does not hide the others.
  */
 function reports(runs: Run[]): (() => Promise<Report>)[] {
@@ -48,7 +48,7 @@ function reports(runs: Run[]): (() => Promise<Report>)[] {
     }
   };
   for (const { promise } of settled) promise.catch(() => {});
-  for (let count = 0; count < 6; count++) work();
+  for (let count = 0; count < 5; count++) work();
   return settled.map(({ promise }) => () => promise);
 }
 
