@@ -538,8 +538,8 @@ export const checks: Check[] = [
     level: "required",
     promise: "clients reset before accept(): the next is served",
     async run(service) {
-      // Some meet the server before accept(), some after; 200 in a row were
-      // enough for each of 60 Deno servers that do not catch its error.
+      // Some meet the server before accept(), some after; 240 were
+      // enough for each of 59 Deno servers that do not catch its error.
       const end = performance.now() + service.timeLimit;
       let count = 0;
       while (count < 1000 && performance.now() < end) {
