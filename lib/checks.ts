@@ -1,0 +1,651 @@
+// SPDX-License-Identifier: 0BSD
+
+/**
+ * What any uppercase service can be held to, one promise a check.
+ *
+ * The order matters: what may bring a service down comes last.
+ *
+ * @module
+ */
+
+import { connect } from "node:net";
+import {
+  Broken,
+  CannotAsk,
+  type Client,
+  number,
+  type Reply,
+  type Service,
+  type Step,
+  within,
+} from "./service.ts";
+
+/**
+ * One promise, and how to ask a service whether it keeps it.
+ *
+ * @example
+ * ```ts no-assert
+ * import { type Check, checks } from "./checks.ts";
+ *
+ * const digits: Check = {
+ *   name: "digits",
+ *   level: "required",
+ *   promise: "digits come back as they are",
+ *   run: (service) => service.expect("42\n", "42\n"),
+ * };
+ * checks.push(digits);
+ * ```
+ */
+export interface Check {
+  /** A short name, for `--only`. */
+  name: string;
+  /**
+   * What depends on it: "required" is what every service of the lecture must
+   * do, and decides the exit code; "full text", exact Unicode, decides it with
+   * `--strict`.
+   */
+  level: "required" | "full text";
+  /** The promise in plain words: one line that says what holds. */
+  promise: string;
+  /** A textbook's server, one line a connection, keeps it too. @default false */
+  oneLine?: boolean;
+  /** Asks the service; throws, best a {@linkcode Broken}, if it does not hold. */
+  run(service: Service): Promise<void>;
+}
+
+// ---------------------------------------------------------------- the checks
+
+/** All checks. Add an object here, and the program asks it too. */
+export const checks: Check[] = [
+  {
+    name: "uppercase",
+    level: "required",
+    promise: "a line comes back in uppercase",
+    oneLine: true,
+    run: (service) =>
+      service.expect(
+        "The quick brown fox jumps over the lazy dog\n",
+        "THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG\n",
+      ),
+  },
+  {
+    name: "untouched",
+    level: "required",
+    promise: "digits, signs, spaces and capitals stay as they are",
+    oneLine: true,
+    run: (service) =>
+      service.expect(
+        "  0123456789 ABC XYZ\t@[`{~}^_|\\/'\"!?.,;:-+*=<>()#$%& \n",
+        "  0123456789 ABC XYZ\t@[`{~}^_|\\/'\"!?.,;:-+*=<>()#$%& \n",
+      ),
+  },
+  {
+    name: "several-lines",
+    level: "required",
+    promise: "several lines in one packet all come back, empty ones too",
+    run: (service) =>
+      service.expect("one\ntwo\n\nfour\n", "ONE\nTWO\n\nFOUR\n", {
+        diagnosis: ({ text }) => {
+          if (text === "ONE\n") {
+            return "one packet is not one line: it answered the first line " +
+              "and forgot the rest; go on until read gives the end of input";
+          }
+          if (text === "ONE\nTWO\nFOUR\n") {
+            return "the empty line is lost: an empty line is a line, and not " +
+              "the end of input";
+          }
+        },
+      }),
+  },
+  {
+    name: "pieces",
+    level: "required",
+    promise: "a line in many packets comes back as one line",
+    run: async (service) => {
+      const diagnosis = ({ text }: { text: string }) => {
+        if ("ONE\nTW".startsWith(text) && text !== "") {
+          return "it stops after the first packet: one read is not the whole " +
+            "input; go on until read gives the end of input";
+        }
+        if (/^O.*N.*E.*T.*W.*O.*T.*H.*R.*E.*E.*\n$/s.test(text)) {
+          return "it takes each packet for a line: TCP keeps no borders " +
+            "between packets, so add nothing after a read";
+        }
+      };
+      // The reply to the line before shows that the first part has been read.
+      await service.converse([
+        { send: "one\ntw", reply: "ONE\n" },
+        { send: "o\nthr", reply: "TWO\n" },
+        { send: "ee\n", reply: "THREE\n" },
+      ], { diagnosis });
+      await service.converse([
+        ...[..."byte by byte"].map((send): Step => ({ send, reply: "" })),
+        { send: "\n", reply: "BYTE BY BYTE\n" },
+      ]);
+    },
+  },
+  {
+    name: "no-line-end",
+    level: "required",
+    promise: "a last line without a line end comes back just so",
+    run: (service) =>
+      service.expect("one\nthe end", "ONE\nTHE END", {
+        endAtOnce: true,
+        diagnosis: (reply) => {
+          const { text } = reply;
+          if (text === "ONE\nTHE END\n" || text === "ONE\nTHE END\r\n") {
+            return "a line end was added that nobody sent: reading line by " +
+              "line does not tell whether there was one; move the characters " +
+              "as they come";
+          }
+          if (text === "ONE\n") {
+            return "the last line is forgotten: at the end of input send " +
+              "what is still in the buffer";
+          }
+          return lostTail(reply);
+        },
+      }),
+  },
+  {
+    name: "crlf",
+    level: "required",
+    promise: "line ends come back as they were sent: \\r\\n, \\n",
+    run: (service) => service.expect("one\r\ntwo\n", "ONE\r\nTWO\n"),
+  },
+  {
+    name: "interactive",
+    level: "required",
+    promise: "the reply to a line comes before the end of input",
+    oneLine: true,
+    async run(service) {
+      const client = await service.connect();
+      const sent = '"hello\\n", and then nothing: the input stayed open';
+      client.send("hello\n");
+      if (await client.until(() => client.count > 0)) return;
+      client.end();
+      if (await client.until(() => client.count > 0)) {
+        throw new Broken(
+          sent,
+          `nothing in ${service.seconds}, and the reply after the end of input`,
+          "it replied only after the end of input: it reads everything before " +
+            "it writes, or keeps the reply in a buffer; write (and flush) " +
+            "inside the loop that reads",
+        );
+      }
+      throw new Broken(
+        sent,
+        `nothing in ${service.seconds}, nor after the end of input`,
+        "it reads and does not write, or it never read: look at its own " +
+          "output for an error",
+      );
+    },
+  },
+  {
+    name: "conversation",
+    level: "required",
+    promise: "one connection carries line after line, each with its reply",
+    run: (service) =>
+      service.converse([
+        { send: "one\n", reply: "ONE\n" },
+        { send: "two\n", reply: "TWO\n" },
+        { send: "three\n", reply: "THREE\n" },
+      ], {
+        diagnosis: ({ text, ending }) => {
+          if (text === "ONE\n" && ending !== undefined) {
+            return "it closes after its first reply: go on until read gives " +
+              "the end of input";
+          }
+        },
+      }),
+  },
+  {
+    name: "order",
+    level: "required",
+    promise: "4 MB stay in order, sent and read at the same time",
+    run: (service) => {
+      const { text, upper } = lines(4_000_000);
+      return service.expect(text, upper);
+    },
+  },
+  {
+    name: "half-close",
+    level: "required",
+    promise: "after the end of input all bytes come, then the close",
+    async run(service) {
+      const aLineEnd = new Uint8Array([10]);
+      for (
+        const { text, upper } of [
+          { text: aLineEnd, upper: aLineEnd },
+          lines(100_000),
+        ]
+      ) {
+        await service.expect(text, upper, {
+          endAtOnce: true,
+          diagnosis: lostTail,
+        });
+        if (service.closes) continue;
+        throw new Broken(
+          `${
+            text === aLineEnd ? "a line end" : "100 KB"
+          }, then the end of input`,
+          `the whole reply, but no close in ${service.seconds}`,
+          "it never closes the connection: close it when read has given the " +
+            "end of input and the last reply is written",
+        );
+      }
+    },
+  },
+  {
+    name: "half-close-10mb",
+    level: "required",
+    promise: "after the end of input all bytes come, of 10 MB too",
+    run: (service) => {
+      const { text, upper } = lines(10_000_000);
+      return service.expect(text, upper, {
+        endAtOnce: true,
+        diagnosis: lostTail,
+      });
+    },
+  },
+  {
+    name: "slow-reader",
+    level: "required",
+    promise: "a client that reads slowly gets all bytes (10 MB)",
+    run: (service) => {
+      const { text, upper } = lines(10_000_000);
+      return service.expect(text, upper, {
+        endAtOnce: true,
+        // 16 MB a second at most: any service is faster.
+        beforeRead: () => new Promise((resolve) => setTimeout(resolve, 1)),
+        atMost: 16 * 1024,
+        diagnosis: lostTail,
+      });
+    },
+  },
+  {
+    name: "two-clients",
+    level: "required",
+    promise: "two clients at once do not wait for each other, nor mix",
+    run: (service) => {
+      const second = () =>
+        service.expect("second\n", "SECOND\n", {
+          diagnosis: ({ text, ending }) => {
+            if (text === "" && ending === undefined) {
+              return "the second client waits for the first: accept and " +
+                "serve run in turn; serve each client in a thread or task " +
+                "of its own";
+            }
+            return mixed(text.includes("FIRST"));
+          },
+        });
+      return service.converse([
+        { send: "the first ", reply: "", meanwhile: second },
+        { send: "client\n", reply: "THE FIRST CLIENT\n", meanwhile: second },
+      ], { diagnosis: ({ text }) => mixed(text.includes("SECOND")) });
+    },
+  },
+  {
+    name: "hundred",
+    level: "required",
+    promise: "100 clients at once each get their own reply",
+    async run(service) {
+      const sent = "a line from each of 100 clients, all connected";
+      const wait = "clients wait for each other, or their number is limited: " +
+        "serve each in a thread or task of its own";
+      const all: { client: Client; wanted: string }[] = [];
+      const say = (text: string, client: Client, before = "") => {
+        client.send(text);
+        return { client, wanted: before + text.toUpperCase() };
+      };
+      const whole = ({ client, wanted }: { client: Client; wanted: string }) =>
+        client.until(() => client.count >= wanted.length);
+
+      while (all.length < 100) {
+        const one = say(`client ${all.length}\n`, await service.connect());
+        all.push(one);
+        // Not sooner the next: a short queue for accept() is no fault.
+        if (!service.answersAtOnce || await whole(one)) continue;
+        const last = all.length - 1;
+        throw new Broken(
+          sent,
+          `replies to ${last} of them, and none to one more`,
+          wait,
+        );
+      }
+      if (service.answersAtOnce && !service.oneReply) { // and now all at once
+        for (const [place, { client, wanted }] of all.entries()) {
+          all[place] = say(`again client ${place}\n`, client, wanted);
+        }
+        await Promise.all(all.map(whole));
+      }
+      for (const { client } of all) client.end();
+      await Promise.all(all.map(async (one) => {
+        if (await whole(one) && service.closes) await one.client.ended();
+      }));
+      const wrong = all.filter(({ client, wanted }) => client.text !== wanted);
+      if (wrong.length === 0) return;
+      const { client, wanted } = wrong[0]!;
+      const others = all.some((other) =>
+        other.client !== client && client.text.includes(other.wanted)
+      );
+      throw new Broken(
+        sent,
+        `${100 - wrong.length} right replies; one client got ` +
+          `${JSON.stringify(client.text)}, wanted ${JSON.stringify(wanted)}`,
+        mixed(others) ??
+          (wanted.startsWith(client.text)
+            ? wait
+            : "the reply is wrong as it is for a single client: see above"),
+      );
+    },
+  },
+  {
+    name: "letters",
+    level: "full text",
+    promise: "letters beyond A to Z: è, ñ, ω, ж are È, Ñ, Ω, Ж",
+    run: (service) =>
+      service.expect(
+        "perché è così: mañana, αβγ ω, жизнь, štěstí, ÿ\n",
+        "PERCHÉ È COSÌ: MAÑANA, ΑΒΓ Ω, ЖИЗНЬ, ŠTĚSTÍ, Ÿ\n",
+        {
+          diagnosis: ({ text }) => {
+            if (text.startsWith("PERCHé è COSì")) {
+              return "only A to Z become uppercase: it works byte by byte; " +
+                "decode the bytes as UTF-8 text first";
+            }
+          },
+        },
+      ),
+  },
+  {
+    name: "special",
+    level: "full text",
+    promise: "letters whose uppercase is longer: ß is SS, ﬁ is FI",
+    run: (service) =>
+      service.expect(
+        "straße, ﬁne, ŉ, \u0390, ς σ, ı i, ǆ\n",
+        "STRASSE, FINE, ʼN, \u0399\u0308\u0301, Σ Σ, I I, Ǆ\n",
+        {
+          diagnosis: ({ text }) => {
+            if (/STRA[ßẞ]E/.test(text)) {
+              return "each letter is turned by itself, one for one: uppercase " +
+                "the text as a whole (Unicode's SpecialCasing)";
+            }
+          },
+        },
+      ),
+  },
+  {
+    name: "cuts",
+    level: "full text",
+    promise: "characters of 2, 3 and 4 bytes survive every cut",
+    async run(service) {
+      for (const character of ["È", "€", "漢", "😀"]) {
+        const bytes = new TextEncoder().encode(character);
+        for (let cut = 1; cut < bytes.length; cut++) {
+          // The reply to the line shows that the first part has been read.
+          await service.converse([
+            {
+              send: new Uint8Array([65, 10, ...bytes.subarray(0, cut)]),
+              reply: "A\n",
+            },
+            {
+              send: new Uint8Array([...bytes.subarray(cut), 10]),
+              reply: `${character}\n`,
+            },
+          ], {
+            diagnosis: ({ text }) => {
+              if (text !== "" && !text.startsWith("A\n")) return;
+              return `${character} was cut between two reads, after ${cut} of ` +
+                `its ${bytes.length} bytes, and the parts were decoded each ` +
+                "by itself; use a decoder that keeps an unfinished character " +
+                "for the next read";
+            },
+          });
+        }
+      }
+      // And wherever the service's own buffer ends: lines of all lengths.
+      let text = "";
+      for (let count = 0; text.length < 300_000; count++) {
+        text += "È€漢😀".repeat(1 + count % 29) + "A".repeat(count % 4) + "\n";
+      }
+      await service.expect(text, text, {
+        diagnosis: ({ text }) => {
+          if (!text.includes("\uFFFD")) return;
+          return "a character was cut where the server's buffer ends; use a " +
+            "decoder that keeps an unfinished character for the next read";
+        },
+      });
+    },
+  },
+  {
+    name: "first-character",
+    level: "full text",
+    promise: "a byte order mark (U+FEFF) at the start comes back",
+    run: (service) =>
+      service.expect("\uFEFFone\n", "\uFEFFONE\n", {
+        diagnosis: ({ text }) => {
+          if (text !== "ONE\n") return;
+          return "the decoder takes it away: in JavaScript " +
+            'new TextDecoder("utf-8", { ignoreBOM: true }) keeps it';
+        },
+      }),
+  },
+  {
+    name: "never-reads",
+    level: "required",
+    promise: "a client that sends and never reads holds up no other",
+    async run(service) {
+      const gate = Promise.withResolvers<void>();
+      const client = await service.connect({ beforeRead: () => gate.promise });
+      client.send(lines(10_000_000).text);
+      client.send(lines(10_000_000).text);
+      try {
+        // Backpressure stops it sooner or later: no byte during 50 answers.
+        let sent = -1;
+        for (let still = 0; !client.idle && still < 50; still++) {
+          if (client.sent !== sent) still = 0;
+          sent = client.sent;
+          await survives(
+            service,
+            `${number(sent)} bytes from a client that reads nothing`,
+            "while it serves one client, or waits to write to it, it serves " +
+              "no other: serve each client in a thread or task of its own",
+          );
+        }
+      } finally {
+        // It reads now after all, so that nothing is reset: that is another check.
+        client.drop();
+        client.end();
+        gate.resolve();
+      }
+      if (service.closes) await client.ended();
+    },
+  },
+  {
+    name: "not-text",
+    level: "required",
+    promise: "a client sends bytes that are no text: the next is served",
+    async run(service) {
+      const client = await service.connect();
+      client.send(new Uint8Array([0, 0xff, 0xc3, 0x28, 0xed, 0xa0, 0x80, 10]));
+      client.send(new Uint8Array([0xf0, 0x9f])); // and half a character
+      client.end();
+      if (service.closes) await client.ended();
+      await survives(
+        service,
+        "bytes that are no UTF-8 (00 ff c3 28 ed a0 80 0a f0 9f)",
+        "the decoder's error ended the whole server: let it replace what it " +
+          "cannot read, or catch the error and close that one connection",
+      );
+    },
+  },
+  {
+    name: "empty",
+    level: "required",
+    promise: "a connection on which nothing is sent ends without a word",
+    async run(service) {
+      const client = await service.connect();
+      client.end();
+      await client.ended();
+      const sent = "nothing, then the end of input";
+      await survives(
+        service,
+        sent,
+        "the end of input came instead of a line, and the server took it for " +
+          "one: readLine() gives null, recv() and read() give 0 bytes; test it",
+      );
+      if (client.count > 0) {
+        throw new Broken(
+          sent,
+          JSON.stringify(client.text),
+          "it replies to the end of input as to a line; test for it first",
+        );
+      }
+      if (client.ending === "closed") return;
+      throw new Broken(
+        sent,
+        client.ending === "reset"
+          ? "a reset"
+          : `no close of the connection in ${service.seconds}`,
+        client.ending === "reset"
+          ? "it breaks the connection off; look at its own output for an error"
+          : "it never closes the connection: close it when read gives the end " +
+            "of input (0 bytes, null)",
+      );
+    },
+  },
+  {
+    name: "reset",
+    level: "required",
+    promise: "a client resets its connection: the next is served",
+    async run(service) {
+      for (let count = 1; count <= 10; count++) {
+        // Once where the server reads, once where it may be writing.
+        await reset(service, count % 2 === 1 ? "accepted" : "busy");
+        await survives(
+          service,
+          "a line, and then a reset (as when a client is killed)",
+          "one client's error ended the whole server: catch errors where a " +
+            "client is served, and close that one connection (in C ignore " +
+            "SIGPIPE)",
+        );
+      }
+    },
+  },
+  {
+    name: "early-reset",
+    level: "required",
+    promise: "clients reset before accept(): the next is served",
+    async run(service) {
+      // Some meet the server before accept(), some after; 240 were
+      // enough for each of 59 Deno servers that do not catch its error.
+      const end = performance.now() + service.timeLimit;
+      let count = 0;
+      while (count < 1000 && performance.now() < end) {
+        const ten = Array.from({ length: 10 }, () => reset(service));
+        if (!(await Promise.all(ten)).every((connected) => connected)) break;
+        count += ten.length;
+      }
+      await survives(
+        service,
+        `${count} connections, each reset at once`,
+        "accept() itself fails when its client is gone already, and that ended " +
+          "the loop that accepts (in Deno: `for await` over the listener); " +
+          "catch the error of accept() and accept the next",
+      );
+    },
+  },
+];
+
+// ------------------------------------------------------- what checks have in common
+
+const made = new Map<number, { text: Uint8Array; upper: Uint8Array }>();
+
+/** Numbered lines, about so many bytes, none of which is like another. */
+function lines(size: number): { text: Uint8Array; upper: Uint8Array } {
+  const before = made.get(size);
+  if (before) return before;
+  const line = "line 0000000 of a text that has to stay in order\n";
+  let text = "";
+  for (let number = 1; text.length < size; number++) {
+    text += line.replace("0000000", String(number).padStart(7, "0"));
+  }
+  const encoder = new TextEncoder();
+  const both = {
+    text: encoder.encode(text),
+    upper: encoder.encode(text.toUpperCase()),
+  };
+  made.set(size, both);
+  return both;
+}
+
+/** Why a text with the end of input right behind it has no reply at all. */
+function lostTail({ text, ending }: Reply): string | undefined {
+  if (text !== "" || ending === undefined) return;
+  return "the end of input came right after the text, and the reply was " +
+    "dropped: at the end of input write what is left, wait until it is " +
+    "written, and only then close";
+}
+
+function mixed(isMixed: boolean): string | undefined {
+  if (!isMixed) return;
+  return "one client got what another had sent: they share a buffer (a global " +
+    "or static variable); give each connection its own";
+}
+
+/** Throws unless the service still answers a new client. */
+async function survives(
+  service: Service,
+  sent: string,
+  usualCause: string,
+): Promise<void> {
+  let came = "no reply to the next client";
+  try {
+    if (await service.answers()) return;
+  } catch (error) {
+    came = `no connection for the next client: ${(error as Error).message}`;
+  }
+  throw new Broken(sent, came, usualCause);
+}
+
+/**
+ * Connects and resets the connection: at once, when the server has accepted
+ * it, or then with a line more on its way. False if there was no connection.
+ *
+ * Deno's own sockets cannot choose to reset; those of `node:net` can (SO_LINGER
+ * of 0 seconds, then close), from Deno 2.7 on.
+ */
+async function reset(
+  service: Service,
+  when: "connected" | "accepted" | "busy" = "connected",
+): Promise<boolean> {
+  const { hostname: host, port } = service.address;
+  const socket = connect({ host, port });
+  if (typeof socket.resetAndDestroy !== "function") {
+    socket.destroy();
+    throw new CannotAsk("Deno can reset a connection from version 2.7 on");
+  }
+  socket.on("error", () => {}); // "close" follows
+  const closed = new Promise<void>((resolve) => socket.on("close", resolve));
+  const event = (name: "connect" | "data") =>
+    within(
+      service.timeLimit,
+      Promise.race([
+        closed,
+        new Promise((resolve) => socket.on(name, resolve)),
+      ]),
+    );
+  await event("connect");
+  const connected = !socket.destroyed && !socket.connecting;
+  if (connected && when !== "connected") {
+    socket.write("hello\n");
+    // Clients are accepted in turn: the next one's reply tells as much.
+    if (service.answersAtOnce) await event("data");
+    else await service.answers();
+    if (when === "busy") socket.write("hello\n");
+  }
+  socket.resetAndDestroy();
+  await within(service.timeLimit, closed);
+  return connected;
+}
