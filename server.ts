@@ -213,21 +213,26 @@ function uppercaseWord(word: number): number {
   return word ^ (letters >>> 2);
 }
 
-/** Uppercases ASCII in place, up to another byte; returns how many bytes. */
+/**
+ * Uppercases ASCII in place, up to a word with another byte in it; returns how
+ * many bytes. Words lie at every fourth byte of memory, as chunks from a socket
+ * do; a chunk that does not is left to uppercaseAny().
+ */
 function uppercaseAscii(text: Uint8Array): number {
-  const view = new DataView(text.buffer, text.byteOffset, text.length);
-  let at = 0;
-  for (; at + 4 <= text.length; at += 4) {
-    const word = view.getInt32(at, true);
-    if ((word & TOP_BITS) !== 0) return at;
-    view.setInt32(at, uppercaseWord(word), true);
+  if (text.byteOffset % 4 !== 0) return 0;
+  const count = text.length >> 2;
+  const words = new Int32Array(text.buffer, text.byteOffset, count);
+  for (let place = 0; place < count; place++) {
+    const word = words[place]!;
+    if ((word & TOP_BITS) !== 0) return 4 * place;
+    words[place] = uppercaseWord(word);
   }
-  for (; at < text.length; at++) {
+  for (let at = 4 * count; at < text.length; at++) {
     const byte = text[at]!;
-    if (byte >= 0x80) break;
+    if (byte >= 0x80) return at;
     if (byte >= 0x61 && byte <= 0x7a) text[at] = byte - 0x20;
   }
-  return at;
+  return text.length;
 }
 
 /**
@@ -312,6 +317,20 @@ function uppercaseAny(text: Uint8Array): Uint8Array {
     do {
       let size: number;
       let index: number;
+      if ((word & 0xc0e0c0e0) === (0x80c080c0 | 0)) {
+        // Two characters of two bytes each, as most of Greek is.
+        const one = table[(word & 0x1f) << 6 | (word >> 8) & 0x3f]!;
+        const two = table[(word >> 10) & 0x7c0 | (word >> 24) & 0x3f]!;
+        if ((one & 0xff) !== 0 && (two & 0xff) !== 0) {
+          target.setInt32(to, one, true);
+          to += 4 - (Math.clz32(one) >> 3);
+          target.setInt32(to, two, true);
+          to += 4 - (Math.clz32(two) >> 3);
+          from += 4;
+          word = source.getInt32(from, true);
+          continue;
+        }
+      }
       if ((word & 0xc0e0) === 0x80c0) {
         size = 2;
         index = FIRST_OF_TWO + ((word & 0x1f) << 6 | (word >> 8) & 0x3f);
