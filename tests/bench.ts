@@ -53,7 +53,7 @@ const SERVERS: Server[] = [
     // deno-fmt-ignore
     command: [
       Deno.execPath(), "run", "--allow-net", `${ROOT}/server.ts`,
-      "--port=0", "--max-connections=10000",
+      "--port=0", "--quiet", "--max-connections=10000",
     ],
   },
   {
