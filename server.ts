@@ -41,7 +41,7 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
   const client = new Client(connectionSocket);
   const uppercase = new UppercaseStream();
   try {
-    connectionSocket.setNoDelay(); // a small reply does not wait for a larger one
+    connectionSocket.setNoDelay(); // no reply waits until the last is acknowledged
     await Promise.all([
       receive(client, uppercase.writable),
       reply(client, uppercase.readable),
@@ -73,18 +73,18 @@ async function receive(
   // Two buffers take turns. The stream takes a chunk only when the reply to
   // the chunk before it has been sent, so by then the other buffer is free.
   let buffer = new Uint8Array(SMALLEST_BUFFER);
-  let other = buffer;
+  let other = new Uint8Array(SMALLEST_BUFFER);
   while (true) {
     const count = await client.socket.read(buffer);
     if (count === null) break; // end of file: the client has sent all it had
     client.received += count;
     await writer.write(buffer.subarray(0, count));
 
-    const size = count === buffer.length && count < LARGEST_BUFFER
-      ? 4 * count
-      : buffer.length;
+    const full = count === buffer.length;
     [buffer, other] = [other, buffer];
-    if (buffer === other || buffer.length < size) buffer = new Uint8Array(size);
+    if (full && buffer.length <= count && count < LARGEST_BUFFER) {
+      buffer = new Uint8Array(4 * count);
+    }
   }
   await writer.close();
 }
@@ -102,9 +102,7 @@ async function reply(
     const { done, value } = await reader.read();
     if (done) break;
     client.replying = true;
-    let sent = await client.socket.write(value);
-    client.sent += sent;
-    while (sent < value.length) {
+    for (let sent = 0; sent < value.length;) {
       const count = await client.socket.write(value.subarray(sent));
       client.sent += count;
       sent += count;
@@ -202,7 +200,8 @@ function uppercase(text: Uint8Array): Uint8Array {
 const TOP_BITS = 0x80808080;
 
 /**
- * Uppercases four ASCII letters at once.
+ * Uppercases four ASCII characters at once; where not all are ASCII, those at
+ * the front.
  *
  * Adding 0x1f carries into a byte's top bit from "a" (0x61) on, adding 0x05
  * from "{" (0x7b), the one after "z", on. A byte with the first carry and not
@@ -242,20 +241,40 @@ function uppercaseAscii(text: Uint8Array): number {
  * A longer reply is in `longReplies`, under the number in the upper three.
  * So an entry with 0 in its lowest byte is a rare case, and 0 is: not learnt.
  *
- * The index is what a character's bytes say beside their marks (Unicode 16.0,
- * table 3-6). The bits of four bytes reach beyond Unicode, and overlong forms
- * and surrogates have places too: what is no UTF-8 is learnt like the rest.
- *
  * 8.6 MB of address space, of which a text uses a few pages, ASCII nothing.
  */
 let replies: Int32Array | undefined;
-const FIRST_OF_TWO = 0;
-const FIRST_OF_THREE = FIRST_OF_TWO + (1 << 11);
-const FIRST_OF_FOUR = FIRST_OF_THREE + (1 << 16);
-const PLACES = FIRST_OF_FOUR + (1 << 21);
 const longReplies = [NOTHING];
 
-function learn(index: number, character: Uint8Array): Uint8Array {
+// A character's place in `replies` is what its bytes say beside their marks,
+// 110xxxxx 10xxxxxx and so on (Unicode 16.0, table 3-6): 11, 16 or 21 bits.
+// Those of four bytes reach beyond Unicode, and overlong forms and surrogates
+// have places too: what is no UTF-8 is learnt like the rest.
+const FIRST_OF_THREE = 1 << 11;
+const FIRST_OF_FOUR = FIRST_OF_THREE + (1 << 16);
+const PLACES = FIRST_OF_FOUR + (1 << 21);
+
+function placeOfTwo(word: number): number {
+  return (word & 0x1f) << 6 | (word >> 8) & 0x3f;
+}
+
+function placeOfThree(word: number): number {
+  return FIRST_OF_THREE +
+    ((word & 0xf) << 12 | (word >> 2) & 0xfc0 | (word >> 16) & 0x3f);
+}
+
+function placeOfFour(word: number): number {
+  return FIRST_OF_FOUR + ((word & 0x7) << 18 | (word << 4) & 0x3f000 |
+    (word >> 10) & 0xfc0 | (word >> 24) & 0x3f);
+}
+
+/** How many bytes an entry holds: those that are not 0. */
+function lengthOf(entry: number): number {
+  return 4 - (Math.clz32(entry) >> 3);
+}
+
+/** Looks up what toUpperCase() makes of a character, and notes it. */
+function learn(place: number, character: Uint8Array): Uint8Array {
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   let reply = character.slice();
   try {
@@ -266,8 +285,8 @@ function learn(index: number, character: Uint8Array): Uint8Array {
   }
   let entry = 0;
   if (reply.length > 4) entry = (longReplies.push(reply) - 1) << 8;
-  else reply.forEach((byte, place) => entry |= byte << (8 * place));
-  replies![index] = entry;
+  else reply.forEach((byte, index) => entry |= byte << (8 * index));
+  replies![place] = entry;
   return reply;
 }
 
@@ -304,7 +323,7 @@ function uppercaseAny(text: Uint8Array): Uint8Array {
     }
     if (from >= end) break;
 
-    // ASCII at the front of a word. What follows is written over at once.
+    // ASCII at the front of a word; what follows it is written over at once.
     target.setInt32(to, uppercaseWord(word), true);
     const topBits = word & TOP_BITS;
     const ascii = (31 - Math.clz32(topBits & -topBits)) >> 3;
@@ -312,36 +331,43 @@ function uppercaseAny(text: Uint8Array): Uint8Array {
     to += ascii;
     word = source.getInt32(from, true);
 
-    // Characters of several bytes, each told by the marks in its bytes:
-    // 110_____ 10______ or 1110____ 10______ 10______ and so on.
     do {
-      let size: number;
-      let index: number;
-      if ((word & 0xc0e0c0e0) === (0x80c080c0 | 0)) {
-        // Two characters of two bytes each, as most of Greek is.
-        const one = table[(word & 0x1f) << 6 | (word >> 8) & 0x3f]!;
-        const two = table[(word >> 10) & 0x7c0 | (word >> 24) & 0x3f]!;
-        if ((one & 0xff) !== 0 && (two & 0xff) !== 0) {
-          target.setInt32(to, one, true);
-          to += 4 - (Math.clz32(one) >> 3);
-          target.setInt32(to, two, true);
-          to += 4 - (Math.clz32(two) >> 3);
-          from += 4;
-          word = source.getInt32(from, true);
-          continue;
-        }
+      // Characters of two bytes, two at a time: most of Greek.
+      while ((word & 0xc0e0c0e0) === (0x80c080c0 | 0)) {
+        const one = table[placeOfTwo(word)]!;
+        const two = table[placeOfTwo(word >> 16)]!;
+        if ((one & 0xff) === 0 || (two & 0xff) === 0) break;
+        target.setInt32(to, one, true);
+        to += lengthOf(one);
+        target.setInt32(to, two, true);
+        to += lengthOf(two);
+        from += 4;
+        word = source.getInt32(from, true);
       }
+
+      // Characters of three bytes: most of Chinese.
+      while ((word & 0xc0c0f0) === 0x8080e0) {
+        const entry = table[placeOfThree(word)]!;
+        if ((entry & 0xff) === 0) break;
+        target.setInt32(to, entry, true);
+        to += lengthOf(entry);
+        from += 3;
+        word = source.getInt32(from, true);
+      }
+
+      // One character of any size, also one that comes for the first time.
+      if ((word & 0x80) === 0) break;
+      let size: number;
+      let place: number;
       if ((word & 0xc0e0) === 0x80c0) {
         size = 2;
-        index = FIRST_OF_TWO + ((word & 0x1f) << 6 | (word >> 8) & 0x3f);
+        place = placeOfTwo(word);
       } else if ((word & 0xc0c0f0) === 0x8080e0) {
         size = 3;
-        index = FIRST_OF_THREE + ((word & 0xf) << 12 | (word >> 2) & 0xfc0 |
-          (word >> 16) & 0x3f);
+        place = placeOfThree(word);
       } else if ((word & 0xc0c0c0f8) === (0x808080f0 | 0)) {
         size = 4;
-        index = FIRST_OF_FOUR + ((word & 0x7) << 18 | (word << 4) & 0x3f000 |
-          (word >> 10) & 0xfc0 | (word >> 24) & 0x3f);
+        place = placeOfFour(word);
       } else {
         target.setInt8(to, word); // no UTF-8: a byte by itself
         from += 1;
@@ -349,14 +375,13 @@ function uppercaseAny(text: Uint8Array): Uint8Array {
         word = source.getInt32(from, true);
         continue;
       }
-
-      const entry = table[index]!;
+      const entry = table[place]!;
       if ((entry & 0xff) !== 0) {
         target.setInt32(to, entry, true);
-        to += 4 - (Math.clz32(entry) >> 3); // as many bytes as are not 0
+        to += lengthOf(entry);
       } else {
         const reply = entry === 0
-          ? learn(index, input.subarray(from, from + size))
+          ? learn(place, input.subarray(from, from + size))
           : longReplies[entry >> 8]!;
         for (let at = 0; at < reply.length; at++) output[to++] = reply[at]!;
       }
