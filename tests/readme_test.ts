@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: 0BSD
+
+/** The README against what it speaks of. */
+
+import assert from "node:assert/strict";
+import { dirname, join } from "node:path";
+import { Script } from "../lib/process.ts";
+import { CLIENT, SERVER } from "./pair.ts";
+
+const root = dirname(SERVER);
+const readme = await Deno.readTextFile(join(root, "README.md"));
+
+/** The text under a heading. */
+function section(heading: string): string {
+  const [, text] = readme.split(`\n## ${heading}\n`);
+  assert.ok(text !== undefined, `no section "${heading}"`);
+  return text.split("\n## ")[0]!;
+}
+
+Deno.test("README - the names that it gives the lecture's words are in the code", async () => {
+  const code = await Deno.readTextFile(SERVER) +
+    await Deno.readTextFile(CLIENT);
+  const table = section("The lecture, in the code").split("```")[2]!;
+  const named = [...table.matchAll(/`([^`]+)`/g)]
+    .flatMap(([, quoted]) => quoted!.match(/[A-Za-z]+(\.[a-z]\w*)*/g)!)
+    .filter((name) => !/^(server|client)\.ts$|^(ss|tan|sport)$/.test(name));
+  assert.ok(named.length > 15);
+  for (const name of named) {
+    assert.match(code, new RegExp(`\\b${name}\\b`), `no ${name} in the code`);
+  }
+});
+
+Deno.test("README - its option tables and --help name the same options", async () => {
+  const [, server, client] = section("Options and exit codes")
+    .split(/^\| `(?:server|client)\.ts` +\| default/m);
+  for (const [table, path] of [[server!, SERVER], [client!, CLIENT]] as const) {
+    const inTable = table.split("\n| exit code")[0]!.match(
+      /--[a-z-]+(?=[ `])/g,
+    );
+    await using script = Script.start(path, { args: ["--help"] });
+    const { stdout } = await script.ending();
+    const inHelp = stdout.match(/(?<=^ {2}.*)--[a-z-]+/gm);
+    assert.deepEqual(inTable, inHelp, path);
+  }
+});
+
+Deno.test("README - its links into the project lead somewhere", async () => {
+  const links = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link!);
+  for (const link of links) {
+    if (/^https:/.test(link)) continue;
+    if (!link.startsWith("#")) await Deno.stat(join(root, link));
+    else assert.match(readme, new RegExp(`^## ${link.slice(1)}$`, "im"), link);
+  }
+});
+
+Deno.test("README - its tasks exist", async () => {
+  const { tasks } = JSON.parse(
+    await Deno.readTextFile(join(root, "deno.json")),
+  );
+  for (const [, name] of readme.matchAll(/deno(?:@2\.9\.6)? task ([a-z]+)/g)) {
+    assert.ok(name! in tasks, `no task ${name}`);
+  }
+});
