@@ -25,7 +25,7 @@ async function main(options: Options): Promise<void> {
     send(clientSocket),
     receive(clientSocket),
   ]);
-  clientSocket.close(); // active close
+  clientSocket.close();
 }
 
 let sentAll = false;
@@ -34,7 +34,7 @@ let sentAll = false;
 async function send(clientSocket: Deno.TcpConn): Promise<void> {
   try {
     await copy(Deno.stdin, clientSocket);
-    await clientSocket.closeWrite(); // half-close: the last replies still come
+    await clientSocket.closeWrite(); // active close, of this side alone
     sentAll = true;
   } catch (error) {
     // A server that no longer takes anything may have sent replies before.

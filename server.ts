@@ -41,7 +41,7 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
   const client = new Client(connectionSocket);
   const uppercase = new UppercaseStream();
   try {
-    connectionSocket.setNoDelay(); // no reply waits until the last is acknowledged
+    connectionSocket.setNoDelay(); // Nagle would hold small replies back
     await Promise.all([
       receive(client, uppercase.writable),
       reply(client, uppercase.readable),
@@ -70,8 +70,9 @@ async function receive(
   writable: WritableStream<Uint8Array>,
 ): Promise<void> {
   const writer = writable.getWriter();
-  // Two buffers take turns. The stream takes a chunk only when the reply to
-  // the chunk before it has been sent, so by then the other buffer is free.
+  // Two buffers take turns. The stream queues nothing (its readable side's high
+  // water mark is 0): write() of one ends only when reply() has sent what was in
+  // the other and asked for more. Then the other may be filled again.
   let buffer = new Uint8Array(SMALLEST_BUFFER);
   let other = new Uint8Array(SMALLEST_BUFFER);
   while (true) {
@@ -82,8 +83,8 @@ async function receive(
 
     const full = count === buffer.length;
     [buffer, other] = [other, buffer];
-    if (full && buffer.length <= count && count < LARGEST_BUFFER) {
-      buffer = new Uint8Array(4 * count);
+    if (full && buffer.length <= count && buffer.length < LARGEST_BUFFER) {
+      buffer = new Uint8Array(Math.min(4 * count, LARGEST_BUFFER));
     }
   }
   await writer.close();
@@ -117,8 +118,8 @@ async function reply(
  * Uppercases UTF-8 text, exactly as `toUpperCase()` does, wherever the text is
  * cut into chunks. Bytes that are no UTF-8 come out as they went in.
  *
- * A chunk belongs to the stream once it is written: the reply is put into the
- * same memory where it fits.
+ * The reply is put into the chunk's own memory where it fits: leave a chunk
+ * alone until its reply has been read.
  *
  * @example
  * ```ts
@@ -134,7 +135,8 @@ async function reply(
 export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
   /** Makes a stream at the beginning of a text. */
   constructor() {
-    // TCP cuts anywhere: bytes of a character that is not whole yet wait here.
+    // TCP cuts anywhere: bytes of a character that is not whole yet wait here,
+    // as a copy, for the chunk's memory will be used again.
     let begun: Uint8Array = NOTHING;
     super({
       transform(chunk, controller) {
@@ -168,8 +170,9 @@ function unfinished(bytes: Uint8Array): number {
     if (byte < 0xc0) continue; // not the first byte of its character
     const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
     try {
-      const end = bytes.subarray(-count);
-      return decoder.decode(end, { stream: true }) === "" ? count : 0;
+      // A decoder gives nothing as long as it waits for the rest.
+      const end = decoder.decode(bytes.subarray(-count), { stream: true });
+      return end === "" ? count : 0;
     } catch {
       return 0; // no UTF-8, whatever follows
     }
@@ -183,29 +186,29 @@ function unfinished(bytes: Uint8Array): number {
 // all but ASCII. Here the bytes stay bytes. Uppercase depends on nothing but
 // the character itself (Unicode 16.0, 3.13), so each is looked up by itself.
 
-/** Uppercases whole characters, in the memory of `text` if the reply fits. */
-function uppercase(text: Uint8Array): Uint8Array {
-  const ascii = uppercaseAscii(text);
-  if (ascii === text.length) return text;
+/** Uppercases whole characters, in the memory of `bytes` if the reply fits. */
+function uppercase(bytes: Uint8Array): Uint8Array {
+  const ascii = uppercaseAscii(bytes);
+  if (ascii === bytes.length) return bytes;
 
-  const rest = uppercaseAny(text.subarray(ascii));
-  if (ascii + rest.length > text.length) {
-    return concat(text.subarray(0, ascii), rest);
+  const rest = uppercaseAny(bytes.subarray(ascii));
+  if (ascii + rest.length > bytes.length) {
+    return concat(bytes.subarray(0, ascii), rest);
   }
-  text.set(rest, ascii);
-  return text.subarray(0, ascii + rest.length);
+  bytes.set(rest, ascii);
+  return bytes.subarray(0, ascii + rest.length);
 }
 
-/** The four top bits of the bytes in a word: all 0 when all four are ASCII. */
+/** The top bits of the four bytes in a word: all 0 when all four are ASCII. */
 const TOP_BITS = 0x80808080;
 
 /**
- * Uppercases four ASCII characters at once; where not all are ASCII, those at
- * the front.
+ * Uppercases the ASCII at the front of a word, all four bytes if all are ASCII.
  *
- * Adding 0x1f carries into a byte's top bit from "a" (0x61) on, adding 0x05
- * from "{" (0x7b), the one after "z", on. A byte with the first carry and not
- * the second is a lower case letter: take 0x20 from it.
+ * Adding 0x1f sets a byte's top bit from "a" (0x61) on, adding 0x05 from "{"
+ * (0x7b) on, which follows "z". A byte with the first and not the second is a
+ * small letter: it loses its bit 0x20. ASCII is below 0x80, so no sum is above
+ * 0xff and none touches the next byte; other bytes may spoil those after them.
  */
 function uppercaseWord(word: number): number {
   const letters = (word + 0x1f1f1f1f) & ~(word + 0x05050505) & TOP_BITS;
@@ -217,29 +220,29 @@ function uppercaseWord(word: number): number {
  * many bytes. Words lie at every fourth byte of memory, as chunks from a socket
  * do; a chunk that does not is left to uppercaseAny().
  */
-function uppercaseAscii(text: Uint8Array): number {
-  if (text.byteOffset % 4 !== 0) return 0;
-  const count = text.length >> 2;
-  const words = new Int32Array(text.buffer, text.byteOffset, count);
+function uppercaseAscii(bytes: Uint8Array): number {
+  if (bytes.byteOffset % 4 !== 0) return 0;
+  const count = bytes.length >> 2;
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset, count);
   for (let place = 0; place < count; place++) {
     const word = words[place]!;
     if ((word & TOP_BITS) !== 0) return 4 * place;
     words[place] = uppercaseWord(word);
   }
-  for (let at = 4 * count; at < text.length; at++) {
-    const byte = text[at]!;
+  for (let at = 4 * count; at < bytes.length; at++) {
+    const byte = bytes[at]!;
     if (byte >= 0x80) return at;
-    if (byte >= 0x61 && byte <= 0x7a) text[at] = byte - 0x20;
+    if (byte >= 0x61 && byte <= 0x7a) bytes[at] = byte - 0x20;
   }
-  return text.length;
+  return bytes.length;
 }
 
 /**
  * The reply to each character of two to four bytes, learnt when it first comes.
  *
- * An entry holds the reply's bytes, the first in the lowest place: up to four.
- * A longer reply is in `longReplies`, under the number in the upper three.
- * So an entry with 0 in its lowest byte is a rare case, and 0 is: not learnt.
+ * An entry is 0: not learnt yet; or the reply's one to four bytes, the first in
+ * the lowest place; or `number << 8`: the reply is `longReplies[number]`. No
+ * reply begins with a byte 0, so an entry whose lowest byte is 0 is a rare case.
  *
  * 8.6 MB of address space, of which a text uses a few pages, ASCII nothing.
  */
@@ -273,24 +276,24 @@ function lengthOf(entry: number): number {
   return 4 - (Math.clz32(entry) >> 3);
 }
 
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+
 /** Looks up what toUpperCase() makes of a character, and notes it. */
 function learn(place: number, character: Uint8Array): Uint8Array {
-  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-  let reply = character.slice();
-  try {
-    const text = decoder.decode(character);
-    reply = new TextEncoder().encode(text.toUpperCase());
-  } catch {
-    // No UTF-8: it stays as it came.
-  }
+  const text = decoder.decode(character);
+  // U+FFFD stands for bytes that are no UTF-8, which stay as they came.
+  const upper = text.includes("\ufffd")
+    ? character.slice()
+    : encoder.encode(text.toUpperCase());
   let entry = 0;
-  if (reply.length > 4) entry = (longReplies.push(reply) - 1) << 8;
-  else reply.forEach((byte, index) => entry |= byte << (8 * index));
+  if (upper.length > 4) entry = (longReplies.push(upper) - 1) << 8;
+  else upper.forEach((byte, index) => entry |= byte << (8 * index));
   replies![place] = entry;
-  return reply;
+  return upper;
 }
 
-// Where uppercaseAny() works, one text at a time. A character's reply has at
+// Where uppercaseAny() works, never for two at a time. A character's reply has at
 // most three times its bytes (Unicode 16.0, SpecialCasing.txt: "ΐ", 2 to 6).
 // Words are read and written whole, so both have room for one more at the end.
 const ONE_MORE = 8;
@@ -298,15 +301,15 @@ let source = new DataView(new ArrayBuffer(0));
 let target = new DataView(new ArrayBuffer(0));
 
 /** Uppercases any text; the reply is good until the next call. */
-function uppercaseAny(text: Uint8Array): Uint8Array {
-  const end = text.length;
+function uppercaseAny(bytes: Uint8Array): Uint8Array {
+  const end = bytes.length;
   if (source.byteLength < end + ONE_MORE) {
     source = new DataView(new ArrayBuffer(end + ONE_MORE));
     target = new DataView(new ArrayBuffer(3 * end + ONE_MORE));
   }
   const input = new Uint8Array(source.buffer);
   const output = new Uint8Array(target.buffer);
-  input.set(text);
+  input.set(bytes);
   input.fill(0, end, end + ONE_MORE);
   const table = replies ??= new Int32Array(PLACES);
 
@@ -323,7 +326,8 @@ function uppercaseAny(text: Uint8Array): Uint8Array {
     }
     if (from >= end) break;
 
-    // ASCII at the front of a word; what follows it is written over at once.
+    // ASCII at the front of a word, which is its lowest bytes (`true`: little
+    // endian). What follows is written over at once.
     target.setInt32(to, uppercaseWord(word), true);
     const topBits = word & TOP_BITS;
     const ascii = (31 - Math.clz32(topBits & -topBits)) >> 3;
@@ -380,10 +384,10 @@ function uppercaseAny(text: Uint8Array): Uint8Array {
         target.setInt32(to, entry, true);
         to += lengthOf(entry);
       } else {
-        const reply = entry === 0
+        const upper = entry === 0
           ? learn(place, input.subarray(from, from + size))
           : longReplies[entry >> 8]!;
-        for (let at = 0; at < reply.length; at++) output[to++] = reply[at]!;
+        for (let at = 0; at < upper.length; at++) output[to++] = upper[at]!;
       }
       from += size;
       word = source.getInt32(from, true);
@@ -400,7 +404,7 @@ const clients = new Set<Client>();
 /** True from the first Ctrl-C on. */
 let stopping = false;
 
-/** Wakes whoever waits for departure(). */
+/** Wakes main(), if it waits for departure(). */
 let someoneLeft: () => void = () => {};
 
 /** Waits until a client has left, or for Ctrl-C. */
@@ -430,7 +434,7 @@ class Client {
     log(`${this.#address} connected, ${clients.size} open`);
   }
 
-  /** Closes the connection (active close); says why if that is not the end of file. */
+  /** Closes the connection; says why, if not because all is done. */
   leave(why?: string): void {
     if (!clients.delete(this)) return;
     this.socket.close(); // whatever still waits for this socket fails now
@@ -447,6 +451,7 @@ class Client {
 function reason(error: unknown): string {
   if (
     error instanceof Deno.errors.ConnectionReset ||
+    error instanceof Deno.errors.ConnectionAborted || // Windows
     error instanceof Deno.errors.BrokenPipe
   ) return "reset by the client";
   return error instanceof Error ? error.message : String(error);
@@ -493,7 +498,7 @@ async function placeForOneMore(maxConnections: number): Promise<void> {
 
 /** How often the one clock for all clients looks at them: milliseconds. */
 const TICK = 250;
-/** How long a client may be quiet after Ctrl-C: milliseconds. */
+/** How long a client may have been quiet, after Ctrl-C: milliseconds. */
 const LAST_WORD = 500;
 /** How long transfers may go on after Ctrl-C: milliseconds. */
 const LAST_TRANSFERS = 10_000;
@@ -508,10 +513,11 @@ function watchQuietClients(idleTimeout: number): void {
         client.moved = moved;
         client.quietSince = now;
       }
-      const quiet = now - client.quietSince;
-      if (stopping && quiet >= LAST_WORD && !client.replying) {
+      const quietFor = now - client.quietSince;
+      // A reply that waits is a transfer in progress, though its reader pauses.
+      if (stopping && quietFor >= LAST_WORD && !client.replying) {
         client.leave("the server is stopping");
-      } else if (idleTimeout > 0 && quiet >= 1000 * idleTimeout) {
+      } else if (idleTimeout > 0 && quietFor >= 1000 * idleTimeout) {
         client.leave(`idle for ${idleTimeout} s`);
       }
     }
@@ -550,7 +556,7 @@ function pause(milliseconds: number): Promise<void> {
 
 // --------------------------------------------------------------------- the log
 
-/** Bytes that wait for a reader of the log who is slow; lines after them are lost. */
+/** Characters that wait for a slow reader of the log; lines after them are lost. */
 const LOG_BACKLOG = 64 * 1024;
 
 let quiet = false;
@@ -589,7 +595,7 @@ function printOnce(line: string): void {
 async function writeLog(): Promise<void> {
   try {
     while (backlog !== "") {
-      const bytes = new TextEncoder().encode(backlog);
+      const bytes = encoder.encode(backlog);
       backlog = "";
       for (let at = 0; at < bytes.length;) {
         at += await Deno.stdout.write(bytes.subarray(at));
