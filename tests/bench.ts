@@ -254,13 +254,16 @@ class Results {
 
   /** The median, or nothing where nothing was measured. */
   median(row: string, name: string): number | undefined {
-    const sorted = this.values[row]?.[name]?.toSorted((a, b) => a - b) ?? [];
-    const middle = sorted.length / 2;
-    const low = sorted[Math.ceil(middle) - 1];
-    const high = sorted[Math.floor(middle)];
-    return low === undefined || high === undefined
-      ? undefined
-      : (low + high) / 2;
+    return median(this.values[row]?.[name] ?? []);
+  }
+
+  /** One figure by another, each pair from the same round: this machine drifts. */
+  ratios(row: string, name: string, belowRow: string, below: string): number[] {
+    const above = this.values[row]?.[name] ?? [];
+    const under = this.values[belowRow]?.[below] ?? [];
+    return above.length === under.length
+      ? above.map((value, round) => value / under[round]!)
+      : []; // a round failed, and is in the notes
   }
 
   /** Measures; a failure is a note, and the other figures are measured still. */
@@ -274,6 +277,14 @@ class Results {
       );
     }
   }
+}
+
+function median(values: number[]): number | undefined {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length / 2;
+  const low = sorted[Math.ceil(middle) - 1];
+  const high = sorted[Math.floor(middle)];
+  return low === undefined || high === undefined ? undefined : (low + high) / 2;
 }
 
 /** UppercaseStream by itself, as `Deno.bench` measures it. */
@@ -623,7 +634,8 @@ function medians(
     const value = results.median(row, name);
     if (value === undefined || Number.isNaN(value)) return "-";
     if (name === ours) return number(value);
-    const ratio = results.median(row, ours)! / value;
+    const ratio = median(results.ratios(row, ours, row, name));
+    if (ratio === undefined) return number(value);
     const better = MORE_IS_BETTER.includes(row) ? ratio : 1 / ratio;
     return `${number(value)} (${better.toFixed(2)})`;
   };
@@ -640,7 +652,8 @@ interface Verdict {
   what: string;
   wanted: string;
   value: number;
-  reached: boolean;
+  /** In how many of the rounds (for the start, of the starts). */
+  reached: string;
 }
 
 /** What was wanted, and whether it is so: as far as it was measured. */
@@ -651,15 +664,16 @@ function verdicts(results: Results): Verdict[] {
       : CLIENT_ROWS.includes(row)
       ? CLIENT
       : SERVER;
-    const above = results.median(row, ours);
-    const below = over !== undefined
-      ? results.median(over, ours)
+    const ratios = over !== undefined
+      ? results.ratios(row, ours, over, ours)
       : peer !== undefined
-      ? results.median(row, peer)
-      : 1;
-    if (above === undefined || below === undefined) return [];
-    const value = above / below;
-    if (Number.isNaN(value)) return []; // no /proc on this system
+      ? results.ratios(row, ours, row, peer)
+      : results.values[row]?.[ours] ?? [];
+    const value = median(ratios);
+    if (value === undefined || Number.isNaN(value)) return []; // no /proc here
+    const good = ratios.filter((ratio) =>
+      ratio >= (least ?? -Infinity) && ratio <= (most ?? Infinity)
+    );
     const beside = over !== undefined
       ? ` / ${ROWS[over]}`
       : peer !== undefined
@@ -671,7 +685,7 @@ function verdicts(results: Results): Verdict[] {
         ? `at least ${number(least)}`
         : `at most ${number(most!)}`,
       value,
-      reached: value >= (least ?? -Infinity) && value <= (most ?? Infinity),
+      reached: `${good.length} of ${ratios.length}`,
     }];
   });
 }
@@ -709,7 +723,7 @@ Usage: deno task bench [options]
   -h, --help    show this
 
 A LIST has commas and no spaces. In brackets behind a peer's median: how many
-times better server.ts or client.ts is.`;
+times better server.ts or client.ts is, the median of the rounds' ratios.`;
 
 interface Options {
   sections: string[];
@@ -808,12 +822,12 @@ async function main(options: Options): Promise<void> {
       medians(results, rows, SERVER, servers.map(({ name }) => name)) +
       medians(results, CLIENT_ROWS, CLIENT, clients.map(({ name }) => name)) +
       table([
-        ["target", "wanted", "measured", ""],
+        ["target", "wanted", "median", "reached in"],
         ...found.map(({ what, wanted, value, reached }) => [
           what,
           wanted,
           number(value),
-          reached ? "reached" : "not reached",
+          reached,
         ]),
       ]),
   );
