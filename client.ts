@@ -48,7 +48,7 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
   await copy(clientSocket, Deno.stdout);
   // A server that closes after its first reply may be quicker than the end of
   // a one-line input.
-  if (!sentAll) await pause(250);
+  if (!sentAll) await pause(500);
   if (!sentAll) throw new Error("the server closed before the end of input");
 }
 

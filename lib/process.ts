@@ -203,11 +203,27 @@ export class Script implements AsyncDisposable {
     this.#child.kill(signal);
   }
 
-  /** Waits for its end. */
+  /** Waits for its end; throws if it still runs after a minute. */
   async ending(): Promise<Ending> {
-    const { code, signal } = await this.#child.status;
-    await Promise.all([this.#stdout.ended, this.#stderr.ended]);
-    return { code, signal, stdout: this.stdout, stderr: this.stderr };
+    const limit = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      limit.reject(
+        new Error(
+          `${this.#name} still runs after a minute:\n` +
+            this.stdout + this.stderr,
+        ),
+      );
+    }, 60_000);
+    try {
+      const { code, signal } = await Promise.race([
+        this.#child.status,
+        limit.promise,
+      ]);
+      await Promise.all([this.#stdout.ended, this.#stderr.ended]);
+      return { code, signal, stdout: this.stdout, stderr: this.stderr };
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Kills it if it still runs, and waits for its end. */

@@ -115,6 +115,34 @@ Deno.test("client - a textbook server: one line, one reply, closed", async () =>
   });
 });
 
+Deno.test({
+  name:
+    "client - a textbook server that is quicker than the end of a short input",
+  ignore: !has("bash"),
+  async fn() {
+    using textbook = wrongServer(async (socket) => {
+      await writeAll(
+        socket,
+        new TextEncoder().encode(await firstBytes(socket)),
+      );
+    });
+    await using pipeline = Script.command([
+      "bash",
+      "-c",
+      '(echo ciao; sleep 0.05) | "$0" run --allow-net "$@"',
+      Deno.execPath(),
+      CLIENT,
+      `--port=${textbook.address.port}`,
+    ]);
+    const { code, stdout, stderr } = await pipeline.ending();
+    assert.deepEqual({ code, stdout, stderr }, {
+      code: 0,
+      stdout: "ciao\n",
+      stderr: "",
+    });
+  },
+});
+
 Deno.test("client - says so when the server ends while it waits for the keyboard", async (t) => {
   await t.step("the server closes", async () => {
     using closing = wrongServer(async (socket) => {
@@ -171,20 +199,25 @@ with socket.create_server(("127.0.0.1", 0)) as server:
     },
   });
 
-  await t.step("the server closes in the middle of 5 MB", async () => {
-    using closing = wrongServer(async (socket) => {
-      await firstBytes(socket);
-    });
-    const { code, stderr } = await client(
-      closing.address,
-      new Uint8Array(5_000_000),
-    );
-    assert.match(
-      stderr,
-      /^client: (127.*: the server closed|lost the connection).*\n$/,
-    );
-    assert.equal(code, 1);
-  });
+  await t.step(
+    "the server closes in the middle of 5 MB, after a reply",
+    async () => {
+      using closing = wrongServer(async (socket) => {
+        await firstBytes(socket);
+        await writeAll(socket, new TextEncoder().encode("BYE\n"));
+      });
+      const { code, stdout, stderr } = await client(
+        closing.address,
+        new Uint8Array(5_000_000),
+      );
+      assert.equal(stdout, "BYE\n");
+      assert.match(
+        stderr,
+        /^client: (127.*: the server closed|lost the connection).*\n$/,
+      );
+      assert.equal(code, 1);
+    },
+  );
 });
 
 Deno.test("client - a closed standard output ends it quietly", async () => {

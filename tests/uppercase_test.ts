@@ -193,6 +193,12 @@ Deno.test("UppercaseStream - a byte is answered without the next one", async () 
   await Promise.all([writer.close(), reader.read()]);
 });
 
+Deno.test("UppercaseStream - a long text whose reply is three times as long", async () => {
+  const text = "ΐ".repeat(3_000_000); // longer than any chunk before
+  const reply = await replyTo([encoder.encode(text)]);
+  assert.ok(equal(reply, encoder.encode(text.toUpperCase())));
+});
+
 Deno.test("UppercaseStream - no character's reply has more than three times its bytes", () => {
   for (const character of allOfUnicode()) {
     const size = encoder.encode(character).length;
