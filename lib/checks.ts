@@ -79,7 +79,7 @@ export const checks: Check[] = [
         diagnosis: ({ text }) => {
           if (text.trim() === line.trim()) {
             return "white space at the ends of the line was cut off (strip, " +
-              "trim): take off the line end alone, or nothing at all";
+              "trim): cut off \\n alone, or nothing at all";
           }
         },
       });

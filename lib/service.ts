@@ -473,8 +473,9 @@ function generalCause(
         "write one after each line";
     }
     if (text.replaceAll("\r", "") === after.replaceAll("\r", "")) {
-      return "line ends changed: reading line by line takes \\r\\n and \\n " +
-        "for the same; move the characters as they come";
+      return "line ends changed: reading line by line, or strip and trim, take " +
+        "\\r\\n and \\n for the same; move the characters as they come, or cut " +
+        "off \\n alone";
     }
     return "line ends were lost or added: reading line by line cuts them off; " +
       "move the characters as they come";
