@@ -92,3 +92,18 @@ Deno.test("each script begins with its licence", async () => {
     }
   }
 });
+
+Deno.test("the top level holds what a newcomer looks for, and no more", async () => {
+  const names: string[] = [];
+  for await (const { name } of Deno.readDir(root)) {
+    if (!name.startsWith(".")) names.push(name);
+  }
+  assert.deepEqual(names.sort(), [
+    "README.md",
+    "client.ts",
+    "deno.json",
+    "lib",
+    "server.ts",
+    "tests",
+  ]);
+});
