@@ -34,7 +34,7 @@ let sentAll = false;
 async function send(clientSocket: Deno.TcpConn): Promise<void> {
   try {
     await copy(Deno.stdin, clientSocket);
-    await clientSocket.closeWrite(); // active close, of this side alone
+    await clientSocket.closeWrite(); // half-close: active close of this side alone
     sentAll = true;
   } catch (error) {
     // A server that no longer takes anything may have sent replies before.
@@ -100,8 +100,9 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
   const waiting = interactive
     ? setTimeout(() => say(`waiting for ${format(options)}`), 1000)
     : undefined;
-  // Not setTimeout(): a process's first one costs it a third of its start.
+  // In a pipe no setTimeout(): a process's first one costs a third of its start.
   const signal = AbortSignal.timeout(TIME_LIMIT);
+  // The lecture's steps 2 and 3: a socket, and the three-way handshake.
   const clientSocket = await Deno.connect({ ...options, signal });
   if (waiting !== undefined) clearTimeout(waiting);
   clientSocket.setNoDelay(); // a line is sent when it is typed

@@ -29,14 +29,15 @@ export interface Server extends AsyncDisposable {
   readonly address: Address;
 }
 
-/** Starts `server.ts` on a free port and waits until it listens. */
+/** Starts `server.ts`, on a free port unless told otherwise, and waits until it listens. */
 export async function startServer(
   args: string[] = [],
-  options: StartOptions = {},
+  options: StartOptions & { port?: number } = {},
 ): Promise<Server> {
+  const { port = 0, ...startOptions } = options;
   const script = Script.start(SERVER, {
-    ...options,
-    args: ["--port", "0", ...args],
+    ...startOptions,
+    args: ["--port", `${port}`, ...args],
   });
   const address = await listening(script);
   return {
@@ -83,6 +84,31 @@ for _ in range(int(sys.argv[2])):
   if (code !== 0) throw new Error(stderr);
 }
 
+/**
+ * Has Python flood a server from four clients that send and read at the same
+ * time, quicker than the server both ways: it never has to wait for them.
+ */
+export async function startFlood({ port }: Address): Promise<Script> {
+  const program = `
+import socket, sys, threading
+text = "ΐ".encode() * 500_000
+def send(client):
+    while True: client.sendall(text)
+def receive(client):
+    buffer = bytearray(1_000_000)
+    while client.recv_into(buffer): pass
+for _ in range(4):
+    client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    for work in send, receive:
+        threading.Thread(target=work, args=[client], daemon=True).start()
+print("flooding", flush=True)
+sys.stdin.read()
+`;
+  const script = Script.command(["python3", "-c", program, `${port}`]);
+  await script.stdoutMatch(/flooding/);
+  return script;
+}
+
 /** Sends a line and waits for the reply to it, as a person would. */
 export async function ask(
   connection: Deno.Conn,
@@ -100,6 +126,24 @@ export async function ask(
   return reply;
 }
 
+/** Reads to the end in small pieces, each a turn later; compares every byte. */
+export async function readSlowly(
+  connection: Deno.Conn,
+  reply: Uint8Array,
+): Promise<number> {
+  const buffer = new Uint8Array(8192);
+  let total = 0;
+  while (true) {
+    const count = await connection.read(buffer);
+    if (count === null) return total;
+    for (let at = 0; at < count; at++) {
+      if (buffer[at] !== reply[total + at]) throw new Error("a wrong byte");
+    }
+    total += count;
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+}
+
 /** Whether this machine has a program, to skip a test that needs it. */
 export function has(program: string): boolean {
   const folders = (Deno.env.get("PATH") ?? "").split(delimiter);
@@ -112,6 +156,13 @@ export function memory(pid: number, field: "VmRSS" | "VmHWM"): number {
   const status = Deno.readTextFileSync(`/proc/${pid}/status`);
   const match = status.match(new RegExp(`^${field}:\\s+(\\d+) kB$`, "m"));
   return Number(match![1]) * 1024;
+}
+
+/** The seconds of processor time that a process has taken. */
+export function seconds(pid: number): number {
+  const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+  const fields = stat.slice(stat.lastIndexOf(")")).split(" ");
+  return (Number(fields[12]) + Number(fields[13])) / 100; // clock ticks
 }
 
 /** Whether this Deno is of the release `version` or a later one. */

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: 0BSD
+
+/** How the server ends: by signals, with its terminal, and without its log. */
+
+import assert from "node:assert/strict";
+import { readAll, Script, talk, writeAll } from "../lib/process.ts";
+import { ask, has, SERVER, startFlood, startServer } from "./pair.ts";
+
+const text = new TextEncoder().encode("perché no? ".repeat(500_000));
+const upper = new TextEncoder().encode("PERCHÉ NO? ".repeat(500_000));
+
+Deno.test("ends - the first signal ends it with exit code 0", async (t) => {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    await t.step(`${signal}, no client`, async () => {
+      await using server = await startServer();
+      server.script.kill(signal);
+      const { code, stderr } = await server.script.ending();
+      assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+    });
+  }
+
+  await t.step("an idle client is closed", async () => {
+    await using server = await startServer();
+    using idle = await Deno.connect(server.address);
+    await ask(idle, "hello\n");
+    server.script.kill("SIGINT");
+    assert.equal((await readAll(idle)).length, 0);
+    const { code, stdout } = await server.script.ending();
+    assert.equal(code, 0);
+    assert.match(
+      stdout,
+      /stopping, 1 open\n.*closed, .*: the server is stopping\n$/,
+    );
+  });
+
+  await t.step(
+    "a transfer in progress ends, to a reader that pauses too",
+    async () => {
+      await using server = await startServer();
+      using idle = await Deno.connect(server.address);
+      await ask(idle, "hello\n");
+      using busy = await Deno.connect(server.address);
+      const sending = writeAll(busy, text).then(() => busy.closeWrite());
+      await busy.read(new Uint8Array(1));
+      server.script.kill("SIGTERM");
+      await readAll(idle); // closed: half a second has passed
+      const [rest] = await Promise.all([readAll(busy), sending]);
+      assert.equal(
+        1 + rest.length,
+        upper.length,
+        "bytes of the reply were lost",
+      );
+      assert.equal((await server.script.ending()).code, 0);
+    },
+  );
+
+  await t.step("nobody new comes in", async () => {
+    await using server = await startServer();
+    using busy = await Deno.connect(server.address);
+    await ask(busy, "hello\n");
+    server.script.kill("SIGTERM");
+    await server.script.stdoutMatch(/stopping/);
+    await assert.rejects(
+      () => Deno.connect(server.address),
+      Deno.errors.ConnectionRefused,
+    );
+  });
+});
+
+Deno.test("ends - the second signal drops everything, exit code 130", async () => {
+  await using server = await startServer();
+  using busy = await Deno.connect(server.address);
+  const sending = writeAll(busy, text).catch(() => {});
+  await busy.read(new Uint8Array(1)); // and no more: the transfer is stuck
+  server.script.kill("SIGINT");
+  await server.script.stdoutMatch(/stopping/);
+  server.script.kill("SIGINT");
+  const { code, stderr } = await server.script.ending();
+  assert.deepEqual({ code, stderr }, { code: 130, stderr: "" });
+  await readAll(busy).catch(() => {});
+  await sending;
+});
+
+Deno.test({
+  name: "ends - a log that nobody reads stops nobody",
+  ignore: !has("mkfifo"),
+  async fn(t) {
+    for (const end of ["blocked", "closed"]) {
+      await t.step(end, async () => {
+        const folder = await Deno.makeTempDir();
+        const pipe = `${folder}/log`;
+        await new Deno.Command("mkfifo", { args: [pipe] }).output();
+        const shell = ["bash", "-c", 'exec "$@" >"$0"', pipe];
+        await using script = Script.start(SERVER, {
+          wrapper: shell,
+          args: ["--port", "0"],
+        });
+        const log = await Deno.open(pipe);
+        const buffer = new Uint8Array(4096);
+        const count = await log.read(buffer);
+        const line = new TextDecoder().decode(buffer.subarray(0, count!));
+        const port = Number(line.match(/:(\d+)\n/)![1]);
+        if (end === "closed") log.close();
+        // Two lines each: far more than a pipe holds (64 KiB on Linux).
+        for (let client = 0; client < 2500; client++) {
+          const reply = await talk({ hostname: "127.0.0.1", port }, "a\n");
+          assert.equal(reply, "A\n");
+        }
+        script.kill();
+        const { code, stderr } = await script.ending();
+        assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+        if (end === "blocked") log.close();
+        await Deno.remove(folder, { recursive: true });
+      });
+    }
+  },
+});
+
+Deno.test({
+  name:
+    "ends - Ctrl-C in a flood: no more than ten seconds, exit code 0 (python3)",
+  ignore: !has("python3"),
+  async fn() {
+    await using server = await startServer();
+    await using _flood = await startFlood(server.address);
+    await server.script.stdoutMatch(/ connected, 4 open/);
+    const signalled = performance.now();
+    server.script.kill("SIGINT");
+    const { code, stdout, stderr } = await server.script.ending();
+    assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+    assert.equal(stdout.match(/: the server stopped\n/g)?.length, 4, stdout);
+    const took = performance.now() - signalled;
+    assert.ok(took < 15_000, `it took ${took} ms, and was to take 10,000`);
+  },
+});
+
+Deno.test({
+  name: "ends - killed, it starts again on its port at once, beside TIME_WAIT",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    let port: number;
+    {
+      await using server = await startServer(["--idle-timeout", "1"]);
+      ({ port } = server.address);
+      // The side that closes first keeps the connection in TIME_WAIT.
+      await Promise.all(Array.from({ length: 20 }, async () => {
+        using silent = await Deno.connect(server.address);
+        assert.equal((await readAll(silent)).length, 0);
+      }));
+      assert.ok(await timeWait(port) >= 20, "nothing is in TIME_WAIT");
+      using talking = await Deno.connect(server.address);
+      await ask(talking, "hello\n");
+      server.script.kill("SIGKILL");
+      await server.script.ending();
+    }
+    assert.ok(await timeWait(port) >= 20, "nothing is left in TIME_WAIT");
+    await using again = await startServer([], { port });
+    assert.equal(await talk(again.address, "hello\n"), "HELLO\n");
+  },
+});
+
+/** How many connections of a local port are in TIME_WAIT. */
+async function timeWait(port: number): Promise<number> {
+  const hex = port.toString(16).toUpperCase().padStart(4, "0");
+  const table = await Deno.readTextFile("/proc/net/tcp");
+  return [...table.matchAll(new RegExp(`: \\w+:${hex} \\w+:\\w+ 06 `, "g"))]
+    .length;
+}
+
+Deno.test({
+  name: "ends - with its terminal, and not under setsid (python3)",
+  ignore: !has("python3") || !has("setsid"),
+  async fn(t) {
+    // Starts a command with a terminal of its own, but our standard output, as
+    // in `command > log`; closes the terminal when asked to, and says how the
+    // command ended.
+    const program = `
+import os, pty, sys
+log = os.dup(1)
+pid, terminal = pty.fork()
+if pid == 0:
+    os.dup2(log, 1)
+    os.execvp(sys.argv[1], sys.argv[1:])
+sys.stdin.readline()
+os.close(terminal)
+_, status = os.waitpid(pid, 0)
+print("signal", os.WTERMSIG(status), "exit code", os.WEXITSTATUS(status))
+`;
+    const terminal = ["python3", "-c", program];
+
+    await t.step("SIGHUP ends it, as any program", async () => {
+      await using server = await startServer([], { wrapper: terminal });
+      await server.script.write("close\n");
+      await server.script.stdoutMatch(/^signal 1 exit code 0$/m);
+    });
+
+    // Not nohup: from Deno 2.6 on, a listener to any signal undoes that.
+    await t.step("under setsid it goes on", async () => {
+      const shell = 'setsid "$@" & echo "server $!"; wait';
+      const wrapper = [...terminal, "bash", "-c", shell, "bash"];
+      await using server = await startServer([], { wrapper });
+      const [, pid] = await server.script.stdoutMatch(/^server (\d+)$/m);
+      await server.script.write("close\n");
+      await server.script.stdoutMatch(/^signal 1 exit code 0$/m); // the shell
+      assert.equal(await talk(server.address, "hello\n"), "HELLO\n");
+      Deno.kill(Number(pid), "SIGTERM");
+      await server.script.ending(); // not before the log has ended
+    });
+  },
+});

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: 0BSD
+
+/** The server's limits, under clients that mean harm. */
+
+import assert from "node:assert/strict";
+import { exchange, readAll, Script, talk } from "../lib/process.ts";
+import {
+  ask,
+  denoSince,
+  has,
+  memory,
+  seconds,
+  type Server,
+  startFlood,
+  startServer,
+} from "./pair.ts";
+
+const text = new TextEncoder().encode("perché no? ".repeat(500_000));
+
+/** How often the server's log says something. */
+function times({ script }: Server, pattern: RegExp): number {
+  return [...script.stdout.matchAll(pattern)].length;
+}
+
+Deno.test("limits - a silent client is closed, a talking one is not", async () => {
+  await using server = await startServer(["--idle-timeout", "1"]);
+  using talking = await Deno.connect(server.address);
+  using silent = await Deno.connect(server.address);
+  let closed = false;
+  const end = readAll(silent).then(() => closed = true);
+  while (!closed) {
+    assert.equal(await ask(talking, "still here\n"), "STILL HERE\n");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  await end;
+  assert.equal(await ask(talking, "and now\n"), "AND NOW\n");
+  await server.script.stdoutMatch(/closed, 0 bytes in, .*: idle for 1 s\n/);
+});
+
+Deno.test("limits - more clients than --max-connections wait for a place", async () => {
+  await using server = await startServer(["--max-connections", "2"]);
+  using first = await Deno.connect(server.address);
+  using second = await Deno.connect(server.address);
+  await ask(first, "one\n");
+  await ask(second, "two\n");
+  const more = Promise.all(
+    [1, 2, 3].map((number) => talk(server.address, `${number}\n`)),
+  );
+  more.catch(() => {}); // told where it is awaited
+  await server.script.stdoutMatch(/more wait for a place\n/);
+  for (let line = 0; line < 100; line++) await ask(first, "busy\n");
+  assert.equal(times(server, / connected, /g), 2);
+  first.close();
+  assert.deepEqual(await more, ["1\n", "2\n", "3\n"]);
+  assert.equal(times(server, /2 clients connected: more wait/g), 1);
+});
+
+Deno.test({
+  name:
+    "limits - of 5,000 silent clients 1,000 come in, and a talking one after the idle timeout (python3)",
+  ignore: !has("python3"),
+  async fn() {
+    await using server = await startServer(["--idle-timeout", "5"]);
+    const program = `
+import socket, sys
+clients = [socket.socket() for _ in range(5000)]
+for client in clients:
+    client.setblocking(False)
+    client.connect_ex(("127.0.0.1", int(sys.argv[1])))
+print("all on their way", flush=True)
+sys.stdin.read()
+`;
+    await using silent = Script.command(
+      ["python3", "-c", program, `${server.address.port}`],
+    );
+    await silent.stdoutMatch(/all on their way/);
+    await server.script.stdoutMatch(/1000 clients connected: more wait/);
+    assert.equal(
+      times(server, / connected, /g),
+      1000,
+      "clients served at once",
+    );
+    assert.equal(await talk(server.address, "hello\n"), "HELLO\n");
+    assert.equal(times(server, /more wait/g), 1, "the log says it once");
+    assert.equal(times(server, /, (?!1000)\d{4} open/g), 0, "never more open");
+    await silent.closeInput();
+  },
+});
+
+Deno.test({
+  name: "limits - one address does not take every place (nc)",
+  ignore: Deno.build.os !== "linux" || !has("nc"), // it has all of 127.0.0.0/8
+  async fn() {
+    await using server = await startServer(
+      ["--hostname=0.0.0.0", "--max-connections=10", "--max-per-address=3"],
+    );
+    const address = { ...server.address, hostname: "127.0.0.1" };
+    const taken = await Promise.all(
+      [1, 2, 3].map(async () => {
+        const connection = await Deno.connect(address);
+        assert.equal(await ask(connection, "mine\n"), "MINE\n");
+        return connection;
+      }),
+    );
+    for (let client = 0; client < 20; client++) {
+      using refused = await Deno.connect(address);
+      assert.equal((await readAll(refused)).length, 0, "a fourth is closed");
+    }
+    await using other = Script.command(
+      ["nc", "-N", "-s", "127.0.0.2", "127.0.0.1", `${address.port}`],
+    );
+    await other.write("and I\n");
+    await other.closeInput();
+    assert.equal((await other.ending()).stdout, "AND I\n");
+
+    taken[0]!.close();
+    await server.script.stdoutMatch(/127\.0\.0\.1:\d+ closed, 5 bytes in/);
+    assert.equal(await talk(address, "again\n"), "AGAIN\n", "a place is free");
+    taken.forEach((connection, index) => index > 0 && connection.close());
+    assert.equal(times(server, /3 clients from one address: more are/g), 1);
+    assert.equal(times(server, /refused, 3 open from its address\n/g), 20);
+  },
+});
+
+Deno.test({
+  name: "limits - clients that flood do not hold up the others (python3)",
+  ignore: !has("python3"),
+  async fn() {
+    await using server = await startServer();
+    await using _flood = await startFlood(server.address);
+    for (let newcomer = 0; newcomer < 20; newcomer++) {
+      const come = performance.now();
+      assert.equal(await talk(server.address, "hello\n"), "HELLO\n");
+      const waited = performance.now() - come;
+      assert.ok(waited < 2000, `a newcomer waited ${waited} ms`);
+    }
+  },
+});
+
+Deno.test({
+  name:
+    "limits - slow readers on every place cost a megabyte each, and leave at the idle timeout",
+  // Before 2.9.5 close() does not end a write that waits for the other side:
+  // https://github.com/denoland/deno/pull/36369
+  ignore: Deno.build.os !== "linux" || !denoSince("2.9.5"),
+  async fn() {
+    const places = 50;
+    await using server = await startServer(
+      [`--max-connections=${places}`, "--idle-timeout=2", "--quiet"],
+    );
+    await exchange(server.address, text); // as much as a busy client costs
+    const before = memory(server.script.pid, "VmRSS");
+    const slow = Promise.all(
+      Array.from({ length: places }, async () => {
+        using connection = await Deno.connect(server.address);
+        let sent = 0;
+        await assert.rejects(async () => {
+          while (true) sent += await connection.write(text); // until it is closed
+        });
+        return sent;
+      }),
+    );
+    await server.script.stdoutMatch(/50 clients connected: more wait/);
+    assert.equal(await talk(server.address, "next\n"), "NEXT\n");
+    for (const sent of await slow) {
+      assert.ok(sent < 64e6, `the server took ${sent} bytes and gave none`);
+    }
+    const cost = (memory(server.script.pid, "VmHWM") - before) / places;
+    assert.ok(cost < 1e6, `the server kept ${cost} bytes for each`);
+    await server.script.stdoutMatch(/^(.*\n){52}/); // two lines, and theirs
+    assert.equal(times(server, /: idle for 2 s\n/g), places);
+  },
+});
+
+Deno.test({
+  name:
+    "limits - a minute at the descriptor limit costs next to nothing, and ends at once (prlimit)",
+  ignore: !has("prlimit"),
+  async fn() {
+    const wrapper = ["prlimit", "--nofile=64"];
+    await using server = await startServer(["--idle-timeout", "60"], {
+      wrapper,
+    });
+    const open = await Promise.all(
+      Array.from({ length: 80 }, () => Deno.connect(server.address)),
+    );
+    await server.script.stdoutMatch(/cannot accept, trying again: .*\n/);
+    const before = seconds(server.script.pid);
+    await readAll(open[0]!); // idle for a minute, and that is 600 tries
+    const busy = seconds(server.script.pid) - before;
+    assert.ok(busy < 3, `the minute took ${busy} s of processor time`);
+
+    // The last ones have come in by now, or do as places become free.
+    assert.equal(await ask(open.at(-1)!, "hello\n"), "HELLO\n");
+    open.forEach((connection) => connection.close());
+    assert.equal(await talk(server.address, "after\n"), "AFTER\n");
+    assert.equal(times(server, /cannot accept/g), 1, "the log says it once");
+    assert.doesNotMatch(server.script.stderr, /^error|^server/m);
+  },
+});
+
+Deno.test({
+  name: "limits - port scans and other protocols end as any client (nc, curl)",
+  ignore: !has("nc") || !has("curl"),
+  async fn() {
+    await using server = await startServer();
+    const { port } = server.address;
+    const loop = 'for i in $(seq 100); do nc -z 127.0.0.1 "$0" || exit 1; done';
+    await Promise.all([1, 2, 3].map(async () => {
+      await using scan = Script.command(["bash", "-c", loop, `${port}`]);
+      assert.equal((await scan.ending()).code, 0);
+    }));
+    for (const protocol of ["http", "https"]) {
+      await using curl = Script.command(
+        [
+          "curl",
+          "--silent",
+          "--max-time",
+          "5",
+          `${protocol}://127.0.0.1:${port}`,
+        ],
+      );
+      assert.notEqual((await curl.ending()).code, 0, `${protocol} is not ours`);
+    }
+    assert.equal(await talk(server.address, "hello\n"), "HELLO\n");
+    await server.script.stdoutMatch(/closed, 6 bytes in/);
+    assert.ok(times(server, /\n/g) <= 1 + 2 * 303, "two lines a client");
+    assert.equal(times(server, /GET|HTTP/gi), 0, "no client writes the log");
+    assert.equal(server.script.stderr, "");
+  },
+});
