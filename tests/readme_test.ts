@@ -61,3 +61,9 @@ Deno.test("README - its tasks exist", async () => {
     assert.ok(name! in tasks, `no task ${name}`);
   }
 });
+
+Deno.test("README - shows the HAProxy configuration that its test runs", async () => {
+  const path = join(root, "tests", "haproxy.cfg");
+  const configuration = await Deno.readTextFile(path);
+  assert.ok(readme.includes("```\n" + configuration + "```\n"));
+});
