@@ -49,8 +49,11 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
   // A server that closes after its first reply may be quicker than the end of
   // a one-line input.
   if (!sentAll) await pause(500);
-  if (!sentAll) throw new Error("the server closed before the end of input");
+  if (!sentAll) throw new EarlyEnd();
 }
+
+/** The server closed while there was still something to send. */
+class EarlyEnd extends Error {}
 
 /** Moves all bytes as they are. Not `pipeTo()`: that takes two to three times as long. */
 async function copy(from: Source, to: Target): Promise<void> {
@@ -138,7 +141,12 @@ Usage: deno run --allow-net client.ts [options]
   -p, --port N      the server's port (default 6789)
   -h, --help        show this
 
-Ctrl-D (on Windows Ctrl-Z, Enter) ends the input.`;
+Ctrl-D (on Windows Ctrl-Z, Enter) ends the input.
+
+Examples:
+  deno run --allow-net client.ts
+  deno run --allow-net client.ts --hostname 192.168.1.20 --port 7000
+  deno run --allow-net client.ts < message.txt > reply.txt`;
 
 /** Reads the options, or ends the process: 0 after help, 2 after a mistake. */
 async function readOptions(args: string[]): Promise<Options> {
@@ -173,34 +181,56 @@ async function readOptions(args: string[]): Promise<Options> {
   }
 }
 
-/** Ends the process with one line that says what went wrong. */
+/** Ends the process with one line that says what went wrong, and what to do. */
 function explain(error: unknown, options: Options): never {
+  const { hostname, port } = options;
   const address = format(options);
+  // A mistake in this program itself: whoever is changing it wants the stack.
+  const cause = error instanceof CopyError ? error.cause : error;
+  if (cause instanceof TypeError || cause instanceof ReferenceError) {
+    throw cause;
+  }
   if (error instanceof CopyError) {
     if (error.stream === Deno.stdin) {
       fail(`cannot read standard input: ${error.message}`);
     }
     if (error.stream === Deno.stdout) {
       // Whoever read it has had enough, as in `| head -1`.
-      if (error.cause instanceof Deno.errors.BrokenPipe) Deno.exit(0);
+      if (cause instanceof Deno.errors.BrokenPipe) Deno.exit(0);
       fail(`cannot write standard output: ${error.message}`);
     }
-    fail(`lost the connection to ${address}: ${error.message}`);
+    fail(
+      `lost the connection to ${address}: ${error.message}; ` +
+        `see whether the server still runs`,
+    );
+  }
+  if (error instanceof EarlyEnd) {
+    fail(
+      `${address} closed before the end of input; ` +
+        `it may not have taken all that was sent`,
+    );
   }
   if (error instanceof Deno.errors.ConnectionRefused) {
-    const port = options.port === 6789 ? "" : ` --port ${options.port}`;
+    // Unless told otherwise the server listens to its own machine alone.
+    const here = /^(localhost$|127\.|::1$)/.test(hostname);
+    const toAll = hostname.includes(":") ? "::" : "0.0.0.0";
     fail(
       `nothing listens on ${address}; start the server first: ` +
-        `deno run --allow-net server.ts${port}`,
+        `deno run --allow-net server.ts` +
+        (here ? "" : ` --hostname ${toAll}`) +
+        (port === 6789 ? "" : ` --port ${port}`),
     );
   }
   if (error instanceof Deno.errors.NotCapable) {
     fail(`no permission for ${address}; run it with deno run --allow-net`);
   }
   if (error instanceof DOMException && error.name === "TimeoutError") {
-    fail(`${address} has not answered in ${TIME_LIMIT / 1000} s`);
+    fail(
+      `${address} has not answered in ${TIME_LIMIT / 1000} s; ` +
+        `check --hostname, and the firewalls on the way`,
+    );
   }
-  fail(`${address}: ${oneLine(error)}`);
+  fail(`cannot reach ${address}: ${oneLine(error)}; check --hostname`);
 }
 
 function fail(message: string, code = 1): never {

@@ -84,10 +84,11 @@ async function receive(
     const others = othersTurn();
     if (others !== undefined) await others;
 
-    const full = count === buffer.length;
     [buffer, other] = [other, buffer];
-    if (full && buffer.length <= count && buffer.length < LARGEST_BUFFER) {
-      buffer = new Uint8Array(Math.min(4 * count, LARGEST_BUFFER));
+    // What filled a buffer was not all that had come: the next one is larger.
+    const wanted = Math.min(4 * count, LARGEST_BUFFER);
+    if (count === other.length && buffer.length < wanted) {
+      buffer = new Uint8Array(wanted);
     }
   }
   await writer.close(); // flush(); then reply() is done, and serve() closes
@@ -702,7 +703,12 @@ Usage: deno run --allow-net server.ts [options]
   -q, --quiet             log errors alone
   -h, --help              show this
 
-Ctrl-C stops it when transfers are done, a second one at once.`;
+Ctrl-C stops it when transfers are done, a second one at once.
+
+Examples:
+  deno run --allow-net server.ts
+  deno run --allow-net server.ts --port 7000 --quiet
+  deno run --allow-net server.ts --hostname 0.0.0.0 --max-per-address 20`;
 
 /** Reads the options, or ends the process: 0 after help, 2 after a mistake. */
 function readOptions(args: string[]): Options {
@@ -768,6 +774,10 @@ function wholeNumber(
 
 /** Says what keeps the server from running, and what to do about it. */
 function explain(error: unknown, { hostname, port }: Options): never {
+  // A mistake in this program itself: whoever is changing it wants the stack.
+  if (error instanceof TypeError || error instanceof ReferenceError) {
+    throw error;
+  }
   const address = format({ hostname, port });
   if (error instanceof Deno.errors.AddrInUse) {
     fail(`${address} is in use; choose another --port, or stop what uses it`);

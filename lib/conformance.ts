@@ -251,7 +251,11 @@ Usage: deno run --allow-net lib/conformance.ts [options]
   -h, --help         show this
 
 Exit code 0: all required promises are kept. 1: some are not, or there is no
-service. 2: wrong usage.`;
+service. 2: wrong usage.
+
+Examples:
+  deno run --allow-net lib/conformance.ts --port 7000
+  deno run --allow-net lib/conformance.ts --only half-close --only slow-reader`;
 
 /**
  * The program: asks for all promises in a list, prints what came of it and

@@ -439,25 +439,28 @@ const MEASUREMENTS = ["bulk", "messages", "held"];
 const USAGE =
   `Measures a TCP service that uppercases text, in whatever language.
 
-Usage: deno run --allow-net lib/load.ts --port N [options]
+Usage: deno run --allow-net lib/load.ts [options]
 
-  --hostname NAME    the service's address or name (default 127.0.0.1)
-  -p, --port N       its port (default 6789)
-  --only LIST        of bulk, messages, held (default all three)
-  --text LIST        texts for bulk (default ascii,italian,greek):
-                     ${Object.keys(SENTENCES).slice(0, 7).join(", ")},
-                     ${Object.keys(SENTENCES).slice(7).join(", ")}
-  --megabytes N      to send in each bulk measurement (default 300)
-  --clients LIST     how many send at once (default 1,8)
-  --connections LIST with a message on its way on each (default 1,100)
-  --held N           connections held (default 500)
-  --seconds N        of messages, and of holding connections (default 3)
-  --timeout N        seconds without a byte until it gives up (default 10)
-  --json             print one object
-  -h, --help         show this
+  --hostname NAME     the service's address or name (default 127.0.0.1)
+  -p, --port N        its port (default 6789)
+  --only LIST         of bulk, messages, held (default all three)
+  --text LIST         texts for bulk (default ascii,italian,greek):
+                      ${Object.keys(SENTENCES).slice(0, 7).join(", ")},
+                      ${Object.keys(SENTENCES).slice(7).join(", ")}
+  --megabytes N       to send in each bulk measurement (default 300)
+  --clients LIST      how many send at once (default 1,8)
+  --connections LIST  with a message on its way on each (default 1,100)
+  --held N            connections held (default 500)
+  --seconds N         of messages, and of holding connections (default 3)
+  --timeout N         seconds without a byte until it gives up (default 10)
+  --json              print one object
+  -h, --help          show this
 
-A LIST has commas and no spaces. A service that knows ASCII alone is measured
-with --text ascii. Exit code 1 if a reply is wrong or none comes.`;
+A LIST has commas, no spaces. Exit code 1: a reply is wrong, or none comes.
+
+Examples:
+  deno run --allow-net lib/load.ts --port 7000
+  deno run --allow-net lib/load.ts --text ascii    # it knows ASCII alone`;
 
 async function main(options: Options): Promise<void> {
   const { address, only, timeout, seconds } = options;

@@ -11,7 +11,7 @@ import {
   Script,
   writeAll,
 } from "../lib/process.ts";
-import { CLIENT, denoSince, has, startClient, startServer } from "./pair.ts";
+import { CLIENT, has, startClient, startServer } from "./pair.ts";
 
 /** Runs the client on an input and gives its ending. */
 async function client(
@@ -155,7 +155,7 @@ Deno.test("client - says so when the server ends while it waits for the keyboard
     assert.equal(stdout, "BYE\n");
     assert.match(
       stderr,
-      /^client: 127.*: the server closed before the end of input\n$/,
+      /^client: 127\S* closed before the end of input; .*\n$/,
     );
     assert.equal(code, 1);
   });
@@ -169,7 +169,7 @@ Deno.test("client - says so when the server ends while it waits for the keyboard
     const { code, stderr } = await script.ending();
     assert.match(
       stderr,
-      /^client: 127.*: the server closed before the end of input\n$/,
+      /^client: 127\S* closed before the end of input; .*\n$/,
     );
     assert.equal(code, 1);
   });
@@ -213,7 +213,7 @@ with socket.create_server(("127.0.0.1", 0)) as server:
       assert.equal(stdout, "BYE\n");
       assert.match(
         stderr,
-        /^client: (127.*: the server closed|lost the connection).*\n$/,
+        /^client: (127\S* closed before|lost the connection).*\n$/,
       );
       assert.equal(code, 1);
     },
@@ -234,38 +234,6 @@ Deno.test("client - a closed standard output ends it quietly", async () => {
   ]);
   const { stdout, stderr } = await pipeline.ending();
   assert.deepEqual({ stdout, stderr }, { stdout: "CIAO\n0\n", stderr: "" });
-});
-
-Deno.test({
-  name: "client - a full disk is said in one line (/dev/full)",
-  ignore: Deno.build.os !== "linux",
-  async fn() {
-    await using server = await startServer();
-    await using shell = Script.start(CLIENT, {
-      wrapper: ["bash", "-c", 'exec "$0" "$@" >/dev/full'],
-      args: ["--port", `${server.address.port}`],
-    });
-    await shell.write("ciao\n");
-    const { code, stderr } = await shell.ending();
-    assert.match(stderr, /^client: cannot write standard output: .*\n$/);
-    assert.equal(code, 1);
-  },
-});
-
-Deno.test({
-  name: "client - an input that cannot be read is said in one line",
-  // Before 2.5, with a folder as standard input, node:util fails to load.
-  ignore: Deno.build.os === "windows" || !denoSince("2.5.0"),
-  async fn() {
-    await using server = await startServer();
-    await using shell = Script.start(CLIENT, {
-      wrapper: ["bash", "-c", 'exec "$0" "$@" </'],
-      args: ["--port", `${server.address.port}`],
-    });
-    const { code, stderr } = await shell.ending();
-    assert.match(stderr, /^client: cannot read standard input: .*\n$/);
-    assert.equal(code, 1);
-  },
 });
 
 Deno.test({
@@ -293,69 +261,4 @@ Deno.test({
     assert.equal(code, 0);
     assert.equal(stdout.match(/client: /g)?.length, 1, stdout);
   },
-});
-
-Deno.test("client - a wrong input is answered in one line", async (t) => {
-  const free = freePort();
-  const cases: [args: string[], code: number, message: RegExp][] = [
-    [["--port", "0"], 2, /--port .* 1 to 65535, not "0"/],
-    [["--port", "1e3"], 2, /--port .* 1 to 65535, not "1e3"/],
-    [["--port", "0x50"], 2, /--port .* 1 to 65535, not "0x50"/],
-    [["--port", " 80"], 2, /--port .* 1 to 65535, not " 80"/],
-    [["--port", ""], 2, /--port .* 1 to 65535, not ""/],
-    [["--port", "65536"], 2, /--port .* 1 to 65535, not "65536"/],
-    [["--hostname", ""], 2, /--hostname must not be empty/],
-    [["--quiet"], 2, /'--quiet'/],
-    [["6789"], 2, /'6789'/],
-    [
-      ["--port", `${free}`],
-      1,
-      new RegExp(
-        `nothing listens on 127.0.0.1:${free}; start the server first: ` +
-          `deno run --allow-net server.ts --port ${free}$`,
-        "m",
-      ),
-    ],
-    [["--hostname", "no.invalid"], 1, /no\.invalid:6789/],
-  ];
-  for (const [args, code, message] of cases) {
-    await t.step(args.join(" "), async () => {
-      await using script = Script.start(CLIENT, { args });
-      const ending = await script.ending();
-      assert.match(ending.stderr, message);
-      assert.match(ending.stderr, /^client: [^\n]+\n$/);
-      assert.equal(ending.code, code);
-      assert.equal(ending.stdout, "");
-    });
-  }
-
-  await t.step("no permission", async () => {
-    await using script = Script.start(CLIENT, { permissions: [] });
-    const { code, stderr } = await script.ending();
-    assert.match(
-      stderr,
-      /^client: no permission for 127\.0\.0\.1:6789.*--allow-net\n$/,
-    );
-    assert.equal(code, 1);
-  });
-});
-
-/** A port on which nothing listens. */
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
-
-Deno.test("client - --help fits a screen and names every option", async () => {
-  await using script = Script.start(CLIENT, { args: ["--help"] });
-  const { code, stdout, stderr } = await script.ending();
-  assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-  const named = stdout.match(/--[a-z][a-z-]+/g)!;
-  assert.deepEqual(
-    named.filter((name) => name !== "--allow-net"),
-    ["--hostname", "--port", "--help"],
-  );
-  const lines = stdout.split("\n");
-  assert.ok(lines.length <= 24, "more than 24 lines");
-  assert.ok(lines.every((line) => line.length <= 80), "more than 80 columns");
 });

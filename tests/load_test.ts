@@ -165,13 +165,6 @@ Deno.test("load - wrong usage is one line and exit code 2", async () => {
   }
 });
 
-Deno.test("load - --help names every text and fits a terminal", async () => {
-  const { code, stdout } = await load("--help");
-  assert.equal(code, 0);
-  for (const name of Object.keys(SENTENCES)) assert.ok(stdout.includes(name));
-  for (const line of stdout.split("\n")) assert.ok(line.length <= 80, line);
-});
-
 const wrong: Record<string, (text: string) => string | null> = {
   "sends back what came": (text) => text,
   "loses a byte": (text) => uppercase(text).slice(0, -1),

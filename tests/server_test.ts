@@ -3,14 +3,13 @@
 /** The server as a process: what a client, an operator and a log reader see. */
 
 import assert from "node:assert/strict";
-import { readAll, Script, talk, writeAll } from "../lib/process.ts";
+import { readAll, talk, writeAll } from "../lib/process.ts";
 import {
   ask,
   denoSince,
   has,
   readSlowly,
   resets,
-  SERVER,
   startServer,
 } from "./pair.ts";
 
@@ -155,115 +154,4 @@ Deno.test({
     assert.match(await Deno.readTextFile(trace), /TCP_NODELAY, \[1\]/);
     await Deno.remove(trace);
   },
-});
-
-Deno.test("server - a wrong input is answered in one line", async (t) => {
-  await using taken = await startServer();
-  const { port } = taken.address;
-  const cases: [args: string[], code: number, message: RegExp][] = [
-    [["--port", "1e3"], 2, /--port .* 0 to 65535, not "1e3"/],
-    [["--port", "0x50"], 2, /--port .* 0 to 65535, not "0x50"/],
-    [["--port", " 80"], 2, /--port .* 0 to 65535, not " 80"/],
-    [["--port", ""], 2, /--port .* 0 to 65535, not ""/],
-    [["--port=-1"], 2, /--port .* 0 to 65535, not "-1"/],
-    [["--port", "-1"], 2, /'--port' .*'--port=-XYZ'/],
-    [["--port", "65536"], 2, /--port .* 0 to 65535, not "65536"/],
-    [["--port", "6789.0"], 2, /--port .* 0 to 65535, not "6789.0"/],
-    [["-p"], 2, /-p, --port <value>.* missing/],
-    [["--max-connections", "0"], 2, /--max-connections .* from 1 .* not "0"/],
-    [["--max-per-address", "-"], 2, /--max-per-address .* from 0 .* not "-"/],
-    [["--idle-timeout", "soon"], 2, /--idle-timeout .* from 0 .* not "soon"/],
-    [["--idle-timeout", "1.5"], 2, /--idle-timeout .* from 0 .* not "1.5"/],
-    [["--hostname", ""], 2, /--hostname must not be empty/],
-    [["--prot", "80"], 2, /'--prot'/],
-    [["6789"], 2, /'6789'/],
-    [["--quiet=yes"], 2, /'-q, --quiet' does not take an argument/],
-    [
-      ["--port", `${port}`],
-      1,
-      new RegExp(`127.0.0.1:${port} is in use.*--port`),
-    ],
-    [
-      ["--hostname", "192.0.2.1"],
-      1,
-      /192\.0\.2\.1:6789.*address of this machine/,
-    ],
-    [
-      ["--hostname", "no.invalid"],
-      1,
-      /no\.invalid:6789.*address of this machine/,
-    ],
-  ];
-  for (const [args, code, message] of cases) {
-    await t.step(args.join(" ") || "none", async () => {
-      await using script = Script.start(SERVER, { args });
-      const ending = await script.ending();
-      assert.match(ending.stderr, message);
-      assert.match(ending.stderr, /^server: [^\n]+\n$/);
-      assert.equal(ending.code, code);
-      assert.equal(ending.stdout, "");
-    });
-  }
-
-  await t.step("no permission", async () => {
-    await using script = Script.start(SERVER, { permissions: [] });
-    const { code, stderr } = await script.ending();
-    assert.match(
-      stderr,
-      /^server: no permission for 127\.0\.0\.1:6789.*--allow-net\n$/,
-    );
-    assert.equal(code, 1);
-  });
-});
-
-Deno.test({
-  name: "server - a port that needs the system's permission (setpriv, root)",
-  ignore: !has("setpriv") || Deno.uid() !== 0 || unprivilegedPorts() <= 80,
-  async fn() {
-    const folder = await Deno.makeTempDir();
-    await Deno.chmod(folder, 0o777);
-    await Deno.copyFile(SERVER, `${folder}/server.ts`);
-    await using script = Script.start(`${folder}/server.ts`, {
-      wrapper: ["setpriv", "--reuid=65534", "--clear-groups"],
-      env: { DENO_DIR: folder },
-      args: ["--port", "80"],
-    });
-    const { code, stderr } = await script.ending();
-    assert.match(
-      stderr,
-      /^server: 127\.0\.0\.1:80 needs .* --port above 1023\n$/,
-    );
-    assert.equal(code, 1);
-    await Deno.remove(folder, { recursive: true });
-  },
-});
-
-/** The first port that anybody may listen on. */
-function unprivilegedPorts(): number {
-  try {
-    const file = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
-    return Number(Deno.readTextFileSync(file));
-  } catch {
-    return 0;
-  }
-}
-
-Deno.test("server - --help fits a screen and names every option", async () => {
-  await using script = Script.start(SERVER, { args: ["--help"] });
-  const { code, stdout, stderr } = await script.ending();
-  assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-  const named = stdout.match(/--[a-z][a-z-]+/g)!;
-  const options = [
-    "--hostname",
-    "--port",
-    "--max-connections",
-    "--max-per-address",
-    "--idle-timeout",
-    "--quiet",
-    "--help",
-  ];
-  assert.deepEqual(named.filter((name) => name !== "--allow-net"), options);
-  const lines = stdout.split("\n");
-  assert.ok(lines.length <= 24, "more than 24 lines");
-  assert.ok(lines.every((line) => line.length <= 80), "more than 80 columns");
 });

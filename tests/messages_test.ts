@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: 0BSD
+
+/** Every message that a person can get: the README's table, by running it. */
+
+import assert from "node:assert/strict";
+import { dirname, join } from "node:path";
+import {
+  type Ending,
+  listening,
+  Script,
+  type StartOptions,
+} from "../lib/process.ts";
+import { CLIENT, denoSince, has, SERVER, startServer } from "./pair.ts";
+
+const root = dirname(SERVER);
+
+/** The port that stands in the table for whichever is free. */
+const PORT = "7000";
+
+/** Starts the command of a row. */
+type Start = (options?: StartOptions) => Script;
+
+/** What happens around a command, by the name that the table has for it. */
+const situations: Record<
+  string,
+  (start: Start, port: number) => Promise<Ending>
+> = {
+  async "another program has the port"(start, port) {
+    await using _server = await startServer([], { port });
+    return await alone(start);
+  },
+
+  async "the port needs the system's permission"(start) {
+    const folder = await Deno.makeTempDir();
+    await Deno.chmod(folder, 0o777);
+    await Deno.copyFile(SERVER, join(folder, "server.ts"));
+    const ending = await alone(() =>
+      start({
+        cwd: folder,
+        wrapper: ["setpriv", "--reuid=65534", "--clear-groups"],
+        env: { DENO_DIR: folder },
+      })
+    );
+    await Deno.remove(folder, { recursive: true });
+    return ending;
+  },
+
+  async "it gets no answer"(start, port) {
+    // Its queue is full: the system drops what a client sends to be connected.
+    const full = `
+with socket.create_connection(server.getsockname()):
+    sys.stdin.read()
+`;
+    await using _server = await startPython(port, full);
+    await using script = start({ wrapper: TERMINAL });
+    await script.stdoutMatch(/waiting for \S+\r\n/); // while it waits
+    const { code, signal, stdout } = await script.ending();
+    return { code, signal, stdout: "", stderr: stdout };
+  },
+
+  async "the server closes before the end of input"(start, port) {
+    const closing = `
+with server.accept()[0] as connection:
+    connection.recv(4096)
+`;
+    await using _server = await startPython(port, closing);
+    await using script = start();
+    await script.write("hello\n");
+    return await script.ending();
+  },
+
+  async "the connection breaks"(start, port) {
+    const resetting = `
+with server.accept()[0] as connection:
+    connection.recv(4096)
+    linger = struct.pack("ii", 1, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+`;
+    await using _server = await startPython(port, resetting);
+    await using script = start();
+    await script.write("hello\n");
+    return await script.ending();
+  },
+
+  async "the input is a folder"(start, port) {
+    await using _server = await startServer([], { port });
+    return await alone(start);
+  },
+
+  async "the disk is full"(start, port) {
+    await using _server = await startServer([], { port });
+    await using script = start();
+    await script.write("hello\n");
+    return await script.ending();
+  },
+};
+
+async function alone(start: Start): Promise<Ending> {
+  await using script = start();
+  return await script.ending();
+}
+
+/** A wrapper that gives a command a terminal. */
+const TERMINAL = [
+  "python3",
+  "-c",
+  "import os, pty, sys; " +
+  "sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
+];
+
+/** Starts a Python program that listens and then does what is said. */
+async function startPython(port: number, then: string): Promise<Script> {
+  const program = `
+import socket, struct, sys
+server = socket.create_server(("127.0.0.1", ${port}), backlog=0)
+print("listening on 127.0.0.1:${port}")
+${then}`;
+  const script = Script.command(["python3", "-u", "-c", program]);
+  await listening(script);
+  return script;
+}
+
+/** A port on which nothing listens. */
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
+/** The rows of the README's table of messages. */
+async function readTable(): Promise<string[][]> {
+  const readme = await Deno.readTextFile(join(root, "README.md"));
+  const [, fromHere] = readme.split("\n### Messages\n");
+  const [table] = fromHere!.split("\n## ");
+  const rows = table!.match(/^\|.*\|$/gm)!.slice(2);
+  return rows.map((row) => row.split("|").slice(1, -1).map((it) => it.trim()));
+}
+
+Deno.test({
+  name: "messages - each is in the README as it is said",
+  // The system's words in some of them are those of Linux.
+  ignore: Deno.build.os !== "linux" || !denoSince("2.9.6") ||
+    !has("python3") || !has("bash"),
+  async fn(t) {
+    const table = await readTable();
+    const told = table.map(([happened]) => happened);
+    for (const situation of Object.keys(situations)) {
+      assert.ok(told.includes(situation), `${situation} is not in the README`);
+    }
+    for (const [happened, quoted, says, code] of table) {
+      const command = quoted!.slice(1, -1);
+      await t.step({
+        name: `${happened}: ${command}`,
+        ignore: happened === "the port needs the system's permission" &&
+          (!has("setpriv") || Deno.uid() !== 0 || unprivilegedPorts() <= 80),
+        async fn() {
+          const port = freePort();
+          const [, bare, name, rest, redirection] = command.match(
+            /^(deno run )?(\S+\.ts)([^<>]*)(.*)$/,
+          )!;
+          const wrapper = redirection === ""
+            ? []
+            : ["bash", "-c", `exec "$0" "$@" ${redirection}`];
+          const start: Start = (options) =>
+            Script.start(join(options?.cwd ?? root, name!), {
+              permissions: bare === undefined ? ["--allow-net"] : [],
+              args: rest!.trimEnd().replaceAll(PORT, `${port}`).split(" ")
+                .slice(1),
+              wrapper,
+              ...options,
+            });
+          const ending = await (situations[happened!] ?? alone)(start, port);
+          assert.deepEqual([asInTable(ending, port), `${ending.code}`], [
+            says,
+            code,
+          ]);
+          assert.equal(ending.stdout, "");
+        },
+      });
+    }
+  },
+});
+
+/** What a command said, as the table has it. */
+function asInTable({ stderr }: Ending, port: number): string {
+  return stderr.trimEnd().split(/\r?\n/).map((line) =>
+    `\`${line}\``
+      .replaceAll(`${port}`, PORT)
+      // Without a network the system has other words for it.
+      .replace(/(?<=lookup address information: )[^;]*/, "...")
+  ).join(", then ");
+}
+
+/** The first port that anybody may listen on. */
+function unprivilegedPorts(): number {
+  const file = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+  return Number(Deno.readTextFileSync(file));
+}
+
+Deno.test({
+  name: "messages - without --allow-net a terminal is asked (python3)",
+  ignore: Deno.build.os === "windows" || !has("python3"),
+  async fn(t) {
+    for (const path of [SERVER, CLIENT]) {
+      await t.step(path, async () => {
+        const command = [...TERMINAL, Deno.execPath(), "run", path];
+        await using script = Script.command(command);
+        await script.stdoutMatch(
+          /requests net access to "127.0.0.1:6789"[^]*>/,
+        );
+        // Deno throws away what is typed until it is ready to read the answer.
+        const typing = setInterval(
+          () => script.write("n\n").catch(() => {}), // it has ended
+          200,
+        );
+        const { code, stdout } = await script.ending();
+        clearInterval(typing);
+        assert.match(
+          stdout,
+          /: no permission for 127\.0\.0\.1:6789; run it with deno run --allow-net\r\n$/,
+        );
+        assert.equal(code, 1);
+      });
+    }
+  },
+});
+
+Deno.test("messages - a wrong value is answered in one line", async (t) => {
+  const port = (least: number, value: string) =>
+    `--port must be a whole number from ${least} to 65535, not "${value}"`;
+  const cases: [path: string, args: string[], message: string][] = [
+    ...["1e3", "0x50", " 80", "", "-1", "65536", "6789.0"].flatMap((
+      value,
+    ): typeof cases => [
+      [SERVER, [`--port=${value}`], port(0, value)],
+      [CLIENT, [`--port=${value}`], port(1, value)],
+    ]),
+    [CLIENT, ["--port", "0"], port(1, "0")],
+    [SERVER, ["--port", "-1"], "use '--port=-XYZ'"],
+    [SERVER, ["-p"], "'-p, --port <value>' argument missing"],
+    [SERVER, ["--max-connections", "0"], 'from 1 to 1000000, not "0"'],
+    [SERVER, ["--max-per-address", "x"], 'from 0 to 1000000, not "x"'],
+    [SERVER, ["--idle-timeout", "soon"], 'from 0 to 1000000, not "soon"'],
+    [SERVER, ["--idle-timeout", "1.5"], 'from 0 to 1000000, not "1.5"'],
+    [SERVER, ["--quiet=yes"], "'-q, --quiet' does not take an argument"],
+    [SERVER, ["--hostname", ""], "--hostname must not be empty"],
+    [CLIENT, ["--hostname", ""], "--hostname must not be empty"],
+    [CLIENT, ["--quiet"], "'--quiet'"],
+    [CLIENT, ["6789"], "'6789'"],
+  ];
+  for (const [path, args, message] of cases) {
+    await t.step(`${path} ${args.join(" ")}`, async () => {
+      await using script = Script.start(path, { args });
+      const { code, stdout, stderr } = await script.ending();
+      assert.ok(stderr.includes(message), stderr);
+      assert.match(
+        stderr,
+        /^(server|client): [^\n]+ \(--help shows the options\)\n$/,
+      );
+      assert.deepEqual({ code, stdout }, { code: 2, stdout: "" });
+    });
+  }
+});
+
+Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) => {
+  const mistakes: [path: string, line: string, mistake: string][] = [
+    [SERVER, "stopOnSignal(welcomeSocket)", "stopOnSignal(welcomeSockets)"],
+    [CLIENT, "await from.read(buffer)", "await form.read(buffer)"],
+  ];
+  for (const [path, line, mistake] of mistakes) {
+    await t.step(mistake, async () => {
+      const folder = await Deno.makeTempDir();
+      const copy = join(folder, "copy.ts");
+      const text = await Deno.readTextFile(path);
+      assert.ok(text.includes(line));
+      await Deno.writeTextFile(copy, text.replace(line, mistake));
+      await using server = await startServer();
+      const port = path === SERVER ? 0 : server.address.port;
+      const { code, stderr } = await alone(() =>
+        Script.start(copy, { args: ["--port", `${port}`] })
+      );
+      assert.match(stderr, /ReferenceError: .* is not defined\n[^]*copy\.ts/);
+      assert.equal(code, 1);
+      await Deno.remove(folder, { recursive: true });
+    });
+  }
+});
+
+Deno.test("messages - a client that is refused elsewhere tells the server to open up", async () => {
+  const args = ["--hostname", "0.0.0.0", "--port", `${freePort()}`];
+  const { code, stderr } = await alone(() => Script.start(CLIENT, { args }));
+  assert.match(stderr, /server\.ts --hostname 0\.0\.0\.0 --port \d+\n$/);
+  assert.equal(code, 1);
+});
