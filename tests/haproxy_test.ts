@@ -33,7 +33,10 @@ interface Service extends AsyncDisposable {
   readonly servers: [Server, Server, Server];
 }
 
-async function startService(): Promise<Service> {
+/** Starts all four, HAProxy with a changed configuration if there is a change. */
+async function startService(
+  change?: (configuration: string) => string,
+): Promise<Service> {
   const started: AsyncDisposable[] = [];
   const dispose = async () => {
     for (const process of started.reverse()) {
@@ -52,8 +55,17 @@ async function startService(): Promise<Service> {
       await start(),
     ];
     const [one, two, three] = servers;
+    let file = CONFIGURATION;
+    if (change !== undefined) {
+      const configuration = await Deno.readTextFile(CONFIGURATION);
+      const changed = change(configuration);
+      assert.notEqual(changed, configuration);
+      file = await Deno.makeTempFile({ suffix: ".cfg" });
+      started.push({ [Symbol.asyncDispose]: () => Deno.remove(file) });
+      await Deno.writeTextFile(file, changed);
+    }
     const port = freePort();
-    const haproxy = Script.command(["haproxy", "-db", "-f", CONFIGURATION], {
+    const haproxy = Script.command(["haproxy", "-db", "-f", file], {
       env: {
         PORT: `${port}`,
         PORT1: `${one.address.port}`,
@@ -247,6 +259,67 @@ Deno.test({
     assert.deepEqual(await askAll(address), ANSWERED, "the others answer");
     two.script.kill("SIGCONT");
     await haproxy.stderrMatch(/uppercase\/two is UP/);
+  },
+});
+
+Deno.test({
+  name: "haproxy - when all servers are full, clients wait for a place",
+  ignore: !has("haproxy"),
+  async fn() {
+    await using service = await startService((configuration) =>
+      configuration.replace("maxconn 990", "maxconn 2")
+    );
+    const connections = await open(service.address, 6);
+    const waiting = Promise.all(
+      [1, 2, 3, 4].map((number) => talk(service.address, `${number}\n`)),
+    );
+    waiting.catch(() => {}); // told where it is awaited
+    for (const connection of connections) {
+      assert.equal(await ask(connection, "busy\n"), "BUSY\n");
+    }
+    close(connections.splice(0, 1));
+    assert.deepEqual(await waiting, ["1\n", "2\n", "3\n", "4\n"]);
+    close(connections);
+  },
+});
+
+Deno.test({
+  name: "haproxy - the README's limit for an address",
+  ignore: !has("haproxy"),
+  async fn() {
+    const readme = await Deno.readTextFile(
+      join(import.meta.dirname!, "..", "README.md"),
+    );
+    const [limit] = readme.match(/^stick-table .*\n(tcp-request .*\n)+/m)!;
+    await using service = await startService((configuration) =>
+      configuration.replace(/^ +bind .*\n/m, (bind) => bind + limit)
+    );
+    const connections = await open(service.address, 20);
+    await assert.rejects(
+      open(service.address, 1),
+      Error,
+      "the 21st from one address is turned away",
+    );
+    close(connections.splice(0, 1));
+    let reply = "";
+    while (reply !== "AGAIN\n") { // HAProxy counts it a moment longer
+      reply = await talk(service.address, "again\n").catch(() => "");
+    }
+    close(connections);
+  },
+});
+
+Deno.test({
+  name: "haproxy - the PROXY header comes back as text",
+  ignore: !has("haproxy"),
+  async fn() {
+    await using service = await startService((configuration) =>
+      configuration.replace("default-server check", "$& send-proxy")
+    );
+    assert.match(
+      await talk(service.address, "hello\n"),
+      /^PROXY TCP4 127\.0\.0\.1 127\.0\.0\.1 \d+ \d+\r\nHELLO\n$/,
+    );
   },
 });
 
