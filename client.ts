@@ -25,8 +25,14 @@ async function main(options: Options): Promise<void> {
     send(clientSocket),
     receive(clientSocket),
   ]);
-  clientSocket.close();
+  clientSocket.close(); // all is sent, and the server has closed
 }
+
+/**
+ * A server that closes after its first reply may be quicker than the end of a
+ * one-line input. That is waited for so long: milliseconds.
+ */
+const INPUT_END = 500;
 
 let sentAll = false;
 
@@ -34,21 +40,21 @@ let sentAll = false;
 async function send(clientSocket: Deno.TcpConn): Promise<void> {
   try {
     await copy(Deno.stdin, clientSocket);
-    await clientSocket.closeWrite(); // half-close: active close of this side alone
+    // The half-close, which begins the active close.
+    await clientSocket.closeWrite().catch(failure(clientSocket));
     sentAll = true;
   } catch (error) {
     // A server that no longer takes anything may have sent replies before.
     // receive() prints those, and says what happened.
-    if (error instanceof CopyError && error.stream === Deno.stdin) throw error;
+    if (error instanceof StreamError && error.stream === clientSocket) return;
+    throw error;
   }
 }
 
 /** The socket to standard output. */
 async function receive(clientSocket: Deno.TcpConn): Promise<void> {
   await copy(clientSocket, Deno.stdout);
-  // A server that closes after its first reply may be quicker than the end of
-  // a one-line input.
-  if (!sentAll) await pause(500);
+  if (!sentAll) await pause(INPUT_END);
   if (!sentAll) throw new EarlyEnd();
 }
 
@@ -58,19 +64,13 @@ class EarlyEnd extends Error {}
 /** Moves all bytes as they are. Not `pipeTo()`: that takes two to three times as long. */
 async function copy(from: Source, to: Target): Promise<void> {
   const buffer = new Uint8Array(256 * 1024);
-  let stream: Source | Target = from;
-  try {
-    while (true) {
-      stream = from;
-      const count = await from.read(buffer);
-      if (count === null) return; // end of file
-      stream = to;
-      for (let sent = 0; sent < count;) {
-        sent += await to.write(buffer.subarray(sent, count));
-      }
+  while (true) {
+    const count = await from.read(buffer).catch(failure(from));
+    if (count === null) return; // end of file
+    for (let sent = 0; sent < count;) {
+      const rest = buffer.subarray(sent, count);
+      sent += await to.write(rest).catch(failure(to));
     }
-  } catch (error) {
-    throw new CopyError(stream, error);
   }
 }
 
@@ -82,14 +82,21 @@ interface Target {
   write(bytes: Uint8Array): Promise<number>;
 }
 
-/** Which of its two streams ended a copy, and why. */
-class CopyError extends Error {
+/** Which stream failed, and why. */
+class StreamError extends Error {
   readonly stream: Source | Target;
 
   constructor(stream: Source | Target, cause: unknown) {
     super(oneLine(cause), { cause });
     this.stream = stream;
   }
+}
+
+/** Notes which stream an error comes from. */
+function failure(stream: Source | Target): (cause: unknown) => never {
+  return (cause) => {
+    throw new StreamError(stream, cause);
+  };
 }
 
 // --------------------------------------------------------------- the connection
@@ -105,13 +112,19 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
     : undefined;
   // In a pipe no setTimeout(): a process's first one costs a third of its start.
   const signal = AbortSignal.timeout(TIME_LIMIT);
-  // The lecture's steps 2 and 3: a socket, and the three-way handshake.
+  // Makes the socket, and waits for the three-way handshake.
   const clientSocket = await Deno.connect({ ...options, signal });
   if (waiting !== undefined) clearTimeout(waiting);
-  clientSocket.setNoDelay(); // a line is sent when it is typed
+  try {
+    clientSocket.setNoDelay(); // a line is sent when it is typed
+  } catch {
+    // macOS, when the server has reset it already: receive() will say so.
+  }
   if (interactive) {
     const { localAddr, remoteAddr } = clientSocket;
-    const end = Deno.build.os === "windows" ? "Ctrl-Z, Enter" : "Ctrl-D";
+    const end = Deno.build.os === "windows"
+      ? "Ctrl-Z, Enter"
+      : "Ctrl-D on an empty line";
     say(
       `${format(localAddr)} is connected to ${format(remoteAddr)}; ${end} ends`,
     );
@@ -166,7 +179,8 @@ async function readOptions(args: string[]): Promise<Options> {
       console.log(USAGE);
       Deno.exit(0);
     }
-    if (values.hostname === "") throw new Error("--hostname must not be empty");
+    const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
+    if (hostname === "") throw new Error("--hostname must not be empty");
     const port = /^[0-9]+$/.test(values.port) ? Number(values.port) : NaN;
     if (!(port >= 1 && port <= 65535)) {
       throw new Error(
@@ -174,29 +188,31 @@ async function readOptions(args: string[]): Promise<Options> {
           `not ${JSON.stringify(values.port)}`,
       );
     }
-    const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
     return { hostname, port };
   } catch (error) {
     fail(`${oneLine(error)} (--help shows the options)`, 2);
   }
 }
 
+/** A mistake in this program: whoever is changing it wants the stack. */
+function isMistake(error: unknown): error is Error {
+  return error instanceof ReferenceError ||
+    // With a code it is the system's EINVAL, which is a TypeError in Deno.
+    error instanceof TypeError && !("code" in error);
+}
+
 /** Ends the process with one line that says what went wrong, and what to do. */
 function explain(error: unknown, options: Options): never {
   const { hostname, port } = options;
   const address = format(options);
-  // A mistake in this program itself: whoever is changing it wants the stack.
-  const cause = error instanceof CopyError ? error.cause : error;
-  if (cause instanceof TypeError || cause instanceof ReferenceError) {
-    throw cause;
-  }
-  if (error instanceof CopyError) {
+  if (isMistake(error)) throw error;
+  if (error instanceof StreamError) {
     if (error.stream === Deno.stdin) {
       fail(`cannot read standard input: ${error.message}`);
     }
     if (error.stream === Deno.stdout) {
       // Whoever read it has had enough, as in `| head -1`.
-      if (cause instanceof Deno.errors.BrokenPipe) Deno.exit(0);
+      if (error.cause instanceof Deno.errors.BrokenPipe) Deno.exit(0);
       fail(`cannot write standard output: ${error.message}`);
     }
     fail(
@@ -206,8 +222,8 @@ function explain(error: unknown, options: Options): never {
   }
   if (error instanceof EarlyEnd) {
     fail(
-      `${address} closed before the end of input; ` +
-        `it may not have taken all that was sent`,
+      `${address} closed before the end of input: it stopped, or nothing ` +
+        `came for too long; what has no reply may be lost`,
     );
   }
   if (error instanceof Deno.errors.ConnectionRefused) {

@@ -12,7 +12,8 @@
  *
  *     connectionSocket -> UppercaseStream -> connectionSocket
  *
- * until the client has sent all it had and every byte of the reply is on its way.
+ * until the client has sent all it had (half-close) and every byte of the reply
+ * is on its way.
  *
  * @module
  */
@@ -21,15 +22,17 @@ import { parseArgs } from "node:util";
 
 /** Runs the service until Ctrl-C. */
 async function main(options: Options): Promise<void> {
-  const { hostname, port } = options;
-  const welcomeSocket = Deno.listen({ hostname, port }); // passive open
+  const { hostname, port, maxConnections, maxPerAddress } = options;
+  quiet = options.quiet;
+  // Passive open: from here on the system does the three-way handshakes.
+  const welcomeSocket = Deno.listen({ hostname, port });
   stopOnSignal(welcomeSocket);
   watchQuietClients(options.idleTimeout);
   print(`listening on ${format(welcomeSocket.addr)}`);
 
   while (true) {
-    await placeForOneMore(options.maxConnections);
-    const connectionSocket = await accept(welcomeSocket, options);
+    await placeForOneMore(maxConnections);
+    const connectionSocket = await acceptNext(welcomeSocket, maxPerAddress);
     if (connectionSocket === null) break; // Ctrl-C
     serve(connectionSocket); // not awaited: no client waits for another
   }
@@ -46,9 +49,9 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
       receive(client, stream.writable),
       reply(client, stream.readable),
     ]);
-    client.leave(); // closes connectionSocket
+    client.close();
   } catch (error) {
-    client.leave(reason(error));
+    client.close(reason(error));
   }
 }
 
@@ -70,28 +73,27 @@ async function receive(
   writable: WritableStream<Uint8Array>,
 ): Promise<void> {
   const writer = writable.getWriter();
-  // Two buffers take turns. A TransformStream queues nothing unless told to (the
-  // high water mark of its readable side is 0): write() of one ends only when
-  // reply() has sent what was in the other and asked for more. Then the other may
-  // be filled again.
+  // Two buffers take turns: write() of one ends when reply() has sent what was in
+  // the other and asks for more, for a TransformStream queues nothing. Then the
+  // other may be filled again.
   let buffer = new Uint8Array(SMALLEST_BUFFER);
   let other = new Uint8Array(SMALLEST_BUFFER);
   while (true) {
-    const count = await client.socket.read(buffer);
+    const count = await client.connectionSocket.read(buffer);
     if (count === null) break; // half-close: the client has sent all it had
     client.received += count;
     await writer.write(buffer.subarray(0, count));
     const others = othersTurn();
-    if (others !== undefined) await others;
+    if (others !== undefined) await others; // an await costs, even of nothing
 
-    [buffer, other] = [other, buffer];
-    // What filled a buffer was not all that had come: the next one is larger.
+    // A full buffer was not all that had come: the next one is larger.
     const wanted = Math.min(4 * count, LARGEST_BUFFER);
-    if (count === other.length && buffer.length < wanted) {
-      buffer = new Uint8Array(wanted);
+    if (count === buffer.length && other.length < wanted) {
+      other = new Uint8Array(wanted);
     }
+    [buffer, other] = [other, buffer];
   }
-  await writer.close(); // flush(); then reply() is done, and serve() closes
+  await writer.close(); // the stream's flush(); then reply() ends, and serve()
 }
 
 /**
@@ -108,7 +110,7 @@ async function reply(
     if (done) break;
     client.replying = true;
     for (let sent = 0; sent < value.length;) {
-      const count = await client.socket.write(value.subarray(sent));
+      const count = await client.connectionSocket.write(value.subarray(sent));
       client.sent += count;
       sent += count;
     }
@@ -145,19 +147,24 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
     super({
       transform(chunk, controller) {
         let bytes = begun.length > 0 ? concat(begun, chunk) : chunk;
+        begun = NOTHING;
         const count = unfinished(bytes);
-        begun = count > 0 ? bytes.slice(-count) : NOTHING;
-        if (count > 0) bytes = bytes.subarray(0, -count);
+        if (count > 0) {
+          begun = bytes.slice(-count);
+          bytes = bytes.subarray(0, -count);
+        }
         if (bytes.length > 0) controller.enqueue(uppercase(bytes));
       },
       flush(controller) {
-        if (begun.length > 0) controller.enqueue(begun);
+        if (begun.length > 0) controller.enqueue(begun); // cut off by the end
       },
     });
   }
 }
 
 const NOTHING = new Uint8Array(0);
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 function concat(first: Uint8Array, second: Uint8Array): Uint8Array {
   const both = new Uint8Array(first.length + second.length);
@@ -172,10 +179,10 @@ function unfinished(bytes: Uint8Array): number {
     const byte = bytes[bytes.length - count]!;
     if (byte < 0x80) return 0; // ASCII, a character of one byte
     if (byte < 0xc0) continue; // not the first byte of its character
-    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+    const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
     try {
       // A decoder gives nothing as long as it waits for the rest.
-      const end = decoder.decode(bytes.subarray(-count), { stream: true });
+      const end = strict.decode(bytes.subarray(-count), { stream: true });
       return end === "" ? count : 0;
     } catch {
       return 0; // no UTF-8, whatever follows
@@ -184,12 +191,305 @@ function unfinished(bytes: Uint8Array): number {
   return 0;
 }
 
+// --------------------------------------------------------- who is connected
+
+/** The clients connected now. */
+const clients = new Set<Client>();
+
+/** True from the first Ctrl-C on. */
+let stopping = false;
+
+/** Wakes main(), if it waits for change(). */
+let wake: () => void = () => {};
+
+/** Waits until a client has left, or for Ctrl-C. */
+function change(): Promise<void> {
+  return new Promise((resolve) => wake = resolve);
+}
+
+/** A client: its connection socket, and what the clock and the log need. */
+class Client {
+  readonly connectionSocket: Deno.TcpConn;
+  /** Bytes that came, and bytes of replies that went. */
+  received = 0;
+  sent = 0;
+  /** A reply is waiting until the client reads. */
+  replying = false;
+  /** Bytes both ways when the clock last looked, and since when no more. */
+  moved = 0;
+  quietSince: number = performance.now();
+
+  readonly #address: string;
+  readonly #connected: number = performance.now();
+
+  constructor(connectionSocket: Deno.TcpConn) {
+    this.connectionSocket = connectionSocket;
+    this.#address = format(connectionSocket.remoteAddr);
+    clients.add(this);
+    log(`${this.#address} connected, ${clients.size} open`);
+  }
+
+  /** Closes the connection; `why` is for the log, when something went wrong. */
+  close(why?: string): void {
+    if (!clients.delete(this)) return; // it is closed already
+    // The active close, unless the client's half-close was first. Whatever still
+    // waits for this socket fails now.
+    this.connectionSocket.close();
+    wake();
+    const seconds = ((performance.now() - this.#connected) / 1000).toFixed(1);
+    const line = `${this.#address} closed, ${this.received} bytes in, ` +
+      `${this.sent} bytes out, ${seconds} s`;
+    if (why === undefined) log(line);
+    else print(`${line}: ${why}`);
+  }
+}
+
+/** A mistake in this program: whoever is changing it wants the stack. */
+function isMistake(error: unknown): error is Error {
+  return error instanceof ReferenceError ||
+    // With a code it is the system's EINVAL, which is a TypeError in Deno.
+    error instanceof TypeError && !("code" in error);
+}
+
+/** Why a connection failed, in the words of the log. */
+function reason(error: unknown): string {
+  if (
+    error instanceof Deno.errors.ConnectionReset ||
+    error instanceof Deno.errors.ConnectionAborted || // Windows
+    error instanceof Deno.errors.BrokenPipe
+  ) return "reset by the client";
+  if (isMistake(error)) return error.stack ?? error.message;
+  return error instanceof Error ? error.message : String(error);
+}
+
+// ------------------------------------------------------------- who may come in
+
+/** After an accept() that failed for want of something: milliseconds. */
+const ACCEPT_PAUSE = 100;
+
+/** The next client's socket, or null once the welcome socket is closed. */
+async function acceptNext(
+  welcomeSocket: Deno.TcpListener,
+  maxPerAddress: number,
+): Promise<Deno.TcpConn | null> {
+  while (!stopping) {
+    try {
+      const connectionSocket = await welcomeSocket.accept();
+      if (mayComeIn(connectionSocket, maxPerAddress)) return connectionSocket;
+      connectionSocket.close();
+    } catch (error) {
+      // A client that has reset its connection by now is no longer there, and
+      // must not hold up the next one (measured: 300 of them, 0.1 s each).
+      if (
+        stopping || error instanceof Deno.errors.NotConnected ||
+        error instanceof Deno.errors.ConnectionReset ||
+        error instanceof Deno.errors.ConnectionAborted ||
+        (Deno.build.os === "darwin" && error instanceof TypeError) // EINVAL
+      ) continue;
+      // No descriptors (EMFILE) or no memory left: clients wait in the
+      // system's queue, and the next try may find what this one lacked.
+      printOnce(`cannot accept, trying again: ${reason(error)}`);
+      await pause(ACCEPT_PAUSE);
+    }
+  }
+  return null;
+}
+
+/** Waits, while the limit is reached. */
+async function placeForOneMore(maxConnections: number): Promise<void> {
+  while (clients.size >= maxConnections && !stopping) {
+    printOnce(`${maxConnections} clients connected: more wait for a place`);
+    await change();
+  }
+}
+
+/** Whether a client's address has fewer connections than it may. */
+function mayComeIn(
+  { remoteAddr }: Deno.TcpConn,
+  maxPerAddress: number,
+): boolean {
+  if (maxPerAddress === 0) return true;
+  let open = 0;
+  for (const { connectionSocket } of clients) {
+    if (connectionSocket.remoteAddr.hostname === remoteAddr.hostname) open += 1;
+  }
+  if (open < maxPerAddress) return true;
+  printOnce(`${maxPerAddress} clients from one address: more are refused`);
+  log(`${format(remoteAddr)} refused, ${open} open from its address`);
+  return false;
+}
+
+// ------------------------------------------------------------- whose turn it is
+//
+// A read that finds bytes waiting, and a write that finds room, end at once. Some
+// clients who are always ready would keep the process from looking at its other
+// sockets for seconds (1 to 7, measured with 1 to 50 of them): the runtime asks
+// the system for news at every 61st turn unless it has nothing to do. The same in
+// node:http: https://github.com/denoland/deno/pull/33860
+
+/** How long busy clients may go on before all of them rest: milliseconds. */
+const TURN = 20;
+/** How late a timer is, at most, in a process that rests: milliseconds. */
+const LATE = Deno.build.os === "windows" ? 20 : 3; // they come every 15.6 ms there
+/** How many timers it waits for, on a machine where they are later than that. */
+const TRIES = 5;
+
+let turn: { overdue: number; over: Promise<void> } | undefined;
+
+/** What a client has to wait for before it reads on, if others wait. */
+function othersTurn(): Promise<void> | undefined {
+  const now = performance.now();
+  turn ??= { overdue: now + TURN + LATE, over: rest() };
+  return now > turn.overdue ? turn.over : undefined;
+}
+
+/**
+ * Ends when a timer comes in time: nobody was busy then, or all that were have
+ * come to wait for this, and the process has looked at its other sockets.
+ */
+async function rest(): Promise<void> {
+  let time = TURN;
+  for (let tries = 0; tries < TRIES; tries++) {
+    const due = performance.now() + time;
+    await pause(time);
+    if (performance.now() <= due + LATE) break;
+    time = 1;
+  }
+  turn = undefined;
+}
+
+// ------------------------------------------------------------ who has to leave
+
+/** How often the one clock for all clients looks at them: milliseconds. */
+const TICK = 250;
+/** After Ctrl-C, clients that have been quiet for so long go: milliseconds. */
+const LAST_WORD = 500;
+/** How long transfers may go on after Ctrl-C: milliseconds. */
+const LAST_TRANSFERS = 10_000;
+
+/** Closes connections on which nothing has moved for too long. */
+function watchQuietClients(idleTimeout: number): void {
+  setInterval(() => {
+    const now = performance.now();
+    for (const client of clients) {
+      const moved = client.received + client.sent;
+      if (client.moved !== moved) {
+        client.moved = moved;
+        client.quietSince = now;
+      }
+      const quietFor = now - client.quietSince;
+      // A reply that waits is a transfer in progress, though its reader pauses.
+      if (stopping && quietFor >= LAST_WORD && !client.replying) {
+        client.close("the server is stopping");
+      } else if (idleTimeout > 0 && quietFor >= 1000 * idleTimeout) {
+        client.close(`idle for ${idleTimeout} s`);
+      }
+    }
+  }, TICK);
+}
+
+/** Signals that come closer together are one, in milliseconds. */
+const ONE_SIGNAL = 100;
+
+/** The first signal stops the service in order, the second at once. */
+function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
+  const signals: Deno.Signal[] = Deno.build.os === "windows"
+    ? ["SIGINT", "SIGBREAK"] // Ctrl-C and Ctrl-Break
+    : ["SIGINT", "SIGTERM"];
+  let stoppedAt = 0;
+  for (const signal of signals) {
+    Deno.addSignalListener(signal, () => {
+      if (stopping) {
+        // `deno task` and npx pass on a Ctrl-C that the terminal has sent, too.
+        if (performance.now() - stoppedAt > ONE_SIGNAL) Deno.exit(130);
+        return;
+      }
+      stopping = true;
+      stoppedAt = performance.now();
+      welcomeSocket.close();
+      wake();
+    });
+  }
+}
+
+/** Lets transfers in progress end, then the process. */
+async function lastTransfers(): Promise<void> {
+  if (clients.size > 0) {
+    log(`stopping, ${clients.size} open; Ctrl-C again stops at once`);
+  }
+  const tooLate = pause(LAST_TRANSFERS).then(() => {
+    for (const client of clients) client.close("the server stopped");
+  });
+  while (clients.size > 0) await Promise.race([change(), tooLate]);
+  await Promise.race([writing, pause(1000)]);
+  Deno.exit(0);
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+// --------------------------------------------------------------------- the log
+
+/** Characters that wait for a slow reader of the log; lines after them are lost. */
+const LOG_BACKLOG = 64 * 1024;
+
+let quiet = false; // --quiet
+let backlog = "";
+let lost = 0;
+let writing: Promise<void> | undefined;
+const said = new Set<string>();
+
+/** Logs what happens every day; `--quiet` leaves it out. */
+function log(line: string): void {
+  if (!quiet) print(line);
+}
+
+/** Logs what has to be seen. */
+function print(line: string): void {
+  if (backlog.length > LOG_BACKLOG) {
+    lost += 1;
+    return;
+  }
+  backlog += `${line}\n`;
+  writing ??= writeLog();
+}
+
+/** Logs what would come again and again. */
+function printOnce(line: string): void {
+  if (!said.has(line)) print(line);
+  said.add(line);
+}
+
+/**
+ * Not console.log(): that waits until the log's reader has read, and with it
+ * every client would wait.
+ */
+async function writeLog(): Promise<void> {
+  try {
+    while (backlog !== "") {
+      if (lost > 0) backlog += `${lost} lines lost\n`;
+      lost = 0;
+      const bytes = new TextEncoder().encode(backlog);
+      backlog = "";
+      for (let at = 0; at < bytes.length;) {
+        at += await Deno.stdout.write(bytes.subarray(at));
+      }
+    }
+  } catch {
+    // Nobody reads the log, or its disk is full. The service goes on without,
+    // and tries again with the next line.
+  } finally {
+    writing = undefined;
+  }
+}
+
 // ----------------------------------------------------------- fast uppercase
 //
 // decode, toUpperCase() and encode are three passes over the text, and slow on
 // all but ASCII. Here the bytes stay bytes. Uppercase depends on nothing but
 // the character itself (Unicode 16.0, 3.13), so each is looked up by itself.
-// Nothing else in this file depends on this section.
+// The rest of the file uses uppercase() alone.
 
 /** Uppercases whole characters, in the memory of `bytes` if the reply fits. */
 function uppercase(bytes: Uint8Array): Uint8Array {
@@ -283,10 +583,7 @@ function lengthOf(entry: number): number {
   return 4 - (Math.clz32(entry) >> 3);
 }
 
-const encoder = new TextEncoder();
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-
-/** Looks up what toUpperCase() makes of a character, and notes it. */
+/** Asks toUpperCase() for a reply and notes it. ASCII never comes here. */
 function learn(place: number, character: Uint8Array): Uint8Array {
   const text = decoder.decode(character);
   // U+FFFD stands for bytes that are no UTF-8, which stay as they came.
@@ -403,276 +700,6 @@ function uppercaseAny(bytes: Uint8Array): Uint8Array {
   return output.subarray(0, to - (from - end)); // less what was beyond the end
 }
 
-// --------------------------------------------------------- who is connected
-
-/** The clients connected now. */
-const clients = new Set<Client>();
-
-/** True from the first Ctrl-C on. */
-let stopping = false;
-
-/** Wakes main(), if it waits for departure(). */
-let someoneLeft: () => void = () => {};
-
-/** Waits until a client has left, or for Ctrl-C. */
-function departure(): Promise<void> {
-  return new Promise((resolve) => someoneLeft = resolve);
-}
-
-/** A client: its connection socket, and what the clock and the log need. */
-class Client {
-  readonly socket: Deno.TcpConn;
-  /** Bytes that came, and bytes of replies that went. */
-  received = 0;
-  sent = 0;
-  /** A reply is waiting until the client reads. */
-  replying = false;
-  /** Bytes both ways when the clock last looked, and since when no more. */
-  moved = 0;
-  quietSince: number = performance.now();
-
-  readonly #address: string;
-  readonly #connected: number = performance.now();
-
-  constructor(connectionSocket: Deno.TcpConn) {
-    this.socket = connectionSocket;
-    this.#address = format(connectionSocket.remoteAddr);
-    clients.add(this);
-    log(`${this.#address} connected, ${clients.size} open`);
-  }
-
-  /** Closes the connection; `why` is for the log, when something went wrong. */
-  leave(why?: string): void {
-    if (!clients.delete(this)) return; // it has left already
-    this.socket.close(); // whatever still waits for this socket fails now
-    someoneLeft();
-    const seconds = ((performance.now() - this.#connected) / 1000).toFixed(1);
-    const line = `${this.#address} closed, ${this.received} bytes in, ` +
-      `${this.sent} bytes out, ${seconds} s`;
-    if (why === undefined) log(line);
-    else print(`${line}: ${why}`);
-  }
-}
-
-/** Why a connection failed, in the words of the log. */
-function reason(error: unknown): string {
-  if (
-    error instanceof Deno.errors.ConnectionReset ||
-    error instanceof Deno.errors.ConnectionAborted || // Windows
-    error instanceof Deno.errors.BrokenPipe
-  ) return "reset by the client";
-  return error instanceof Error ? error.message : String(error);
-}
-
-// ------------------------------------------------------------- who may come in
-
-/** After an accept() that failed for want of something: milliseconds. */
-const ACCEPT_PAUSE = 100;
-
-/** The next client's socket, or null once the welcome socket is closed. */
-async function accept(
-  welcomeSocket: Deno.TcpListener,
-  { maxPerAddress }: Options,
-): Promise<Deno.TcpConn | null> {
-  while (!stopping) {
-    try {
-      const connectionSocket = await welcomeSocket.accept();
-      if (mayComeIn(connectionSocket, maxPerAddress)) return connectionSocket;
-      connectionSocket.close();
-    } catch (error) {
-      // A client that has reset its connection by now is no longer there, and
-      // must not hold up the next one (measured: 300 of them, 0.1 s each).
-      if (
-        stopping || error instanceof Deno.errors.NotConnected ||
-        error instanceof Deno.errors.ConnectionReset ||
-        error instanceof Deno.errors.ConnectionAborted
-      ) continue;
-      // No descriptors (EMFILE) or no memory left: clients wait in the
-      // system's queue, and the next try may find what this one lacked.
-      printOnce(`cannot accept, trying again: ${reason(error)}`);
-      await pause(ACCEPT_PAUSE);
-    }
-  }
-  return null;
-}
-
-/** Waits, while the limit is reached. */
-async function placeForOneMore(maxConnections: number): Promise<void> {
-  while (clients.size >= maxConnections && !stopping) {
-    printOnce(`${maxConnections} clients connected: more wait for a place`);
-    await departure();
-  }
-}
-
-/** Whether a client's address has fewer connections than it may. */
-function mayComeIn(
-  { remoteAddr }: Deno.TcpConn,
-  maxPerAddress: number,
-): boolean {
-  if (maxPerAddress === 0) return true;
-  let open = 0;
-  for (const { socket } of clients) {
-    if (socket.remoteAddr.hostname === remoteAddr.hostname) open += 1;
-  }
-  if (open < maxPerAddress) return true;
-  printOnce(`${maxPerAddress} clients from one address: more are refused`);
-  log(`${format(remoteAddr)} refused, ${open} open from its address`);
-  return false;
-}
-
-// ------------------------------------------------------------- whose turn it is
-//
-// A read that finds bytes waiting, and a write that finds room, end at once. Some
-// clients who are always ready would keep the process from looking at its other
-// sockets for seconds (1 to 7, measured with 1 to 50 of them): the runtime asks
-// the system for news at every 61st turn unless it has nothing to do. The same in
-// node:http: https://github.com/denoland/deno/pull/33860
-
-/** How long busy clients may go on before it rests: milliseconds. */
-const TURN = 20;
-/** How late a timer is, at most, in a process that rests: milliseconds. */
-const LATE = 3;
-
-let turn: { overdue: number; over: Promise<void> } | undefined;
-
-/** What a client has to wait for before it reads on, if others wait. */
-function othersTurn(): Promise<void> | undefined {
-  const now = performance.now();
-  if (turn === undefined) {
-    turn = { overdue: now + TURN + LATE, over: rest() };
-  } else if (now > turn.overdue) {
-    return turn.over;
-  }
-}
-
-/**
- * Ends when a timer comes in time: nobody was busy then, or all that were have
- * come to wait for this, and the process has looked at its other sockets.
- */
-async function rest(): Promise<void> {
-  let time = TURN;
-  let due: number;
-  do {
-    due = performance.now() + time;
-    await pause(time);
-    time = 1;
-  } while (performance.now() > due + LATE);
-  turn = undefined;
-}
-
-// ------------------------------------------------------------ who has to leave
-
-/** How often the one clock for all clients looks at them: milliseconds. */
-const TICK = 250;
-/** How long a client may have been quiet, after Ctrl-C: milliseconds. */
-const LAST_WORD = 500;
-/** How long transfers may go on after Ctrl-C: milliseconds. */
-const LAST_TRANSFERS = 10_000;
-
-/** Closes connections on which nothing has moved for too long. */
-function watchQuietClients(idleTimeout: number): void {
-  setInterval(() => {
-    const now = performance.now();
-    for (const client of clients) {
-      const moved = client.received + client.sent;
-      if (client.moved !== moved) {
-        client.moved = moved;
-        client.quietSince = now;
-      }
-      const quietFor = now - client.quietSince;
-      // A reply that waits is a transfer in progress, though its reader pauses.
-      if (stopping && quietFor >= LAST_WORD && !client.replying) {
-        client.leave("the server is stopping");
-      } else if (idleTimeout > 0 && quietFor >= 1000 * idleTimeout) {
-        client.leave(`idle for ${idleTimeout} s`);
-      }
-    }
-  }, TICK);
-}
-
-/** The first signal stops the service in order, the second at once. */
-function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
-  const signals: Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT", "SIGBREAK"] // all that Windows has
-    : ["SIGINT", "SIGTERM"];
-  for (const signal of signals) {
-    Deno.addSignalListener(signal, () => {
-      if (stopping) Deno.exit(130);
-      stopping = true;
-      welcomeSocket.close();
-      someoneLeft();
-    });
-  }
-}
-
-/** Lets transfers in progress end, then the process. */
-async function lastTransfers(): Promise<void> {
-  if (clients.size > 0) log(`stopping, ${clients.size} open`);
-  const tooLate = pause(LAST_TRANSFERS).then(() => {
-    for (const client of clients) client.leave("the server stopped");
-  });
-  while (clients.size > 0) await Promise.race([departure(), tooLate]);
-  await Promise.race([writing, pause(1000)]);
-  Deno.exit(0);
-}
-
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-
-// --------------------------------------------------------------------- the log
-
-/** Characters that wait for a slow reader of the log; lines after them are lost. */
-const LOG_BACKLOG = 64 * 1024;
-
-let quiet = false;
-let backlog = "";
-let lost = 0;
-let writing: Promise<void> | undefined;
-const said = new Set<string>();
-
-/** Logs what happens every day; `--quiet` leaves it out. */
-function log(line: string): void {
-  if (!quiet) print(line);
-}
-
-/** Logs what has to be seen. */
-function print(line: string): void {
-  if (backlog.length > LOG_BACKLOG) {
-    lost += 1;
-    return;
-  }
-  if (lost > 0) backlog += `${lost} lines lost\n`;
-  lost = 0;
-  backlog += `${line}\n`;
-  writing ??= writeLog();
-}
-
-/** Logs what would come again and again. */
-function printOnce(line: string): void {
-  if (!said.has(line)) print(line);
-  said.add(line);
-}
-
-/**
- * Not console.log(): that waits until the log's reader has read, and with it
- * every client would wait.
- */
-async function writeLog(): Promise<void> {
-  try {
-    while (backlog !== "") {
-      const bytes = new TextEncoder().encode(backlog);
-      backlog = "";
-      for (let at = 0; at < bytes.length;) {
-        at += await Deno.stdout.write(bytes.subarray(at));
-      }
-    }
-    writing = undefined;
-  } catch {
-    // Nobody reads the log any more. The service goes on without it.
-  }
-}
-
 // ------------------------------------------------------- options and messages
 
 interface Options {
@@ -686,6 +713,8 @@ interface Options {
   maxPerAddress: number;
   /** Seconds without a byte either way; 0 is for ever. @default 300 */
   idleTimeout: number;
+  /** Leaves out of the log what happens every day. @default false */
+  quiet: boolean;
 }
 
 const USAGE = `A TCP server that sends text back in uppercase.
@@ -729,29 +758,20 @@ function readOptions(args: string[]): Options {
       console.log(USAGE);
       Deno.exit(0);
     }
-    if (values.hostname === "") throw new Error("--hostname must not be empty");
-    quiet = values.quiet;
+    const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
+    if (hostname === "") throw new Error("--hostname must not be empty");
+    const number = (
+      name: "port" | "max-connections" | "max-per-address" | "idle-timeout",
+      least: number,
+      most: number,
+    ) => wholeNumber(`--${name}`, values[name], least, most);
     return {
-      hostname: values.hostname.replace(/^\[(.*)\]$/, "$1"), // [::1] is ::1
-      port: wholeNumber("--port", values.port, 0, 65535),
-      maxConnections: wholeNumber(
-        "--max-connections",
-        values["max-connections"],
-        1,
-        1_000_000,
-      ),
-      maxPerAddress: wholeNumber(
-        "--max-per-address",
-        values["max-per-address"],
-        0,
-        1_000_000,
-      ),
-      idleTimeout: wholeNumber(
-        "--idle-timeout",
-        values["idle-timeout"],
-        0,
-        1_000_000,
-      ),
+      hostname,
+      port: number("port", 0, 65535),
+      maxConnections: number("max-connections", 1, 1_000_000),
+      maxPerAddress: number("max-per-address", 0, 1_000_000),
+      idleTimeout: number("idle-timeout", 0, 1_000_000),
+      quiet: values.quiet,
     };
   } catch (error) {
     fail(`${oneLine(error)} (--help shows the options)`, 2);
@@ -774,16 +794,15 @@ function wholeNumber(
 
 /** Says what keeps the server from running, and what to do about it. */
 function explain(error: unknown, { hostname, port }: Options): never {
-  // A mistake in this program itself: whoever is changing it wants the stack.
-  if (error instanceof TypeError || error instanceof ReferenceError) {
-    throw error;
-  }
+  if (isMistake(error)) throw error;
   const address = format({ hostname, port });
   if (error instanceof Deno.errors.AddrInUse) {
     fail(`${address} is in use; choose another --port, or stop what uses it`);
   }
   if (error instanceof Deno.errors.PermissionDenied) {
-    fail(`${address} needs the system's permission; try a --port above 1023`);
+    fail(
+      `${address} needs the system's permission; try another --port, above 1023`,
+    );
   }
   if (error instanceof Deno.errors.NotCapable) {
     fail(`no permission for ${address}; run it with deno run --allow-net`);

@@ -36,7 +36,8 @@ async function main(): Promise<void> {
   }
   await client.closeInput();
   const { code, stdout } = await client.ending();
-  server.kill("SIGINT");
+  await server.stdoutMatch(/ closed, .*\n/);
+  server.kill(Deno.build.os === "windows" ? "SIGTERM" : "SIGINT");
   const log = (await server.ending()).stdout;
 
   console.log(`Terminal 1

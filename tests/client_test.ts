@@ -155,7 +155,7 @@ Deno.test("client - says so when the server ends while it waits for the keyboard
     assert.equal(stdout, "BYE\n");
     assert.match(
       stderr,
-      /^client: 127\S* closed before the end of input; .*\n$/,
+      /^client: 127\S* closed before the end of input: .*\n$/,
     );
     assert.equal(code, 1);
   });
@@ -169,7 +169,7 @@ Deno.test("client - says so when the server ends while it waits for the keyboard
     const { code, stderr } = await script.ending();
     assert.match(
       stderr,
-      /^client: 127\S* closed before the end of input; .*\n$/,
+      /^client: (127\S* closed before|lost the connection).*\n$/, // Windows
     );
     assert.equal(code, 1);
   });
@@ -210,7 +210,8 @@ with socket.create_server(("127.0.0.1", 0)) as server:
         closing.address,
         new Uint8Array(5_000_000),
       );
-      assert.equal(stdout, "BYE\n");
+      // A reset takes away what was not read yet, on Windows.
+      if (Deno.build.os !== "windows") assert.equal(stdout, "BYE\n");
       assert.match(
         stderr,
         /^client: (127\S* closed before|lost the connection).*\n$/,
@@ -220,7 +221,9 @@ with socket.create_server(("127.0.0.1", 0)) as server:
   );
 });
 
-Deno.test("client - a closed standard output ends it quietly", async () => {
+Deno.test("client - a closed standard output ends it quietly", {
+  ignore: !has("bash"),
+}, async () => {
   await using server = await startServer();
   const { hostname, port } = server.address;
   await using pipeline = Script.command([
@@ -249,7 +252,7 @@ Deno.test({
     );
     await terminal.stdoutMatch(
       new RegExp(
-        `client: 127\\.0\\.0\\.1:\\d+ is connected to 127\\.0\\.0\\.1:${port}; Ctrl-D ends`,
+        `client: 127\\.0\\.0\\.1:\\d+ is connected to 127\\.0\\.0\\.1:${port}; Ctrl-D on an empty line ends`,
       ),
     );
     await terminal.write("perché\n");

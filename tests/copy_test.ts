@@ -4,8 +4,9 @@
 
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { listening, Script, talk } from "../lib/process.ts";
-import { CLIENT, SERVER, startClient } from "./pair.ts";
+import { CLIENT, freePort, SERVER, startClient } from "./pair.ts";
 
 const root = dirname(SERVER);
 
@@ -38,6 +39,8 @@ Deno.test("copied alone into an empty folder, with an empty cache and no network
     stdout: "È\n",
     stderr: "",
   });
+  server.kill("SIGKILL"); // Windows removes nothing that is in use
+  await server.ending();
   await Deno.remove(folder, { recursive: true });
 });
 
@@ -57,11 +60,6 @@ Deno.test("the narrowest permission is enough for both", async () => {
   assert.deepEqual((await server.ending()).stderr, "");
 });
 
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
-
 Deno.test("the scripts import nothing but node: built-ins", async (t) => {
   for (const script of [SERVER, CLIENT]) {
     await t.step(script, async () => {
@@ -70,7 +68,7 @@ Deno.test("the scripts import nothing but node: built-ins", async (t) => {
       }).output();
       const { modules } = JSON.parse(new TextDecoder().decode(stdout));
       for (const module of modules) {
-        const itself = module.specifier === `file://${script}`;
+        const itself = module.specifier === pathToFileURL(script).href;
         assert.ok(
           itself || module.specifier.startsWith("node:"),
           `${script} imports ${module.specifier}`,

@@ -3,13 +3,27 @@
 /** How the server ends: by signals, with its terminal, and without its log. */
 
 import assert from "node:assert/strict";
-import { readAll, Script, talk, writeAll } from "../lib/process.ts";
-import { ask, has, SERVER, startFlood, startServer } from "./pair.ts";
+import { listening, readAll, Script, talk, writeAll } from "../lib/process.ts";
+import {
+  ask,
+  denoSince,
+  has,
+  SERVER,
+  startFlood,
+  startServer,
+  TERMINAL,
+} from "./pair.ts";
 
 const text = new TextEncoder().encode("perché no? ".repeat(500_000));
 const upper = new TextEncoder().encode("PERCHÉ NO? ".repeat(500_000));
 
-Deno.test("ends - the first signal ends it with exit code 0", async (t) => {
+// On Windows a signal from outside just ends the process:
+// https://github.com/denoland/deno/pull/32689
+const windows = Deno.build.os === "windows";
+
+Deno.test("ends - the first signal ends it with exit code 0", {
+  ignore: windows,
+}, async (t) => {
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     await t.step(`${signal}, no client`, async () => {
       await using server = await startServer();
@@ -29,7 +43,7 @@ Deno.test("ends - the first signal ends it with exit code 0", async (t) => {
     assert.equal(code, 0);
     assert.match(
       stdout,
-      /stopping, 1 open\n.*closed, .*: the server is stopping\n$/,
+      /stopping, 1 open; Ctrl-C again stops at once\n.*closed, .*: the server is stopping\n$/,
     );
   });
 
@@ -67,23 +81,47 @@ Deno.test("ends - the first signal ends it with exit code 0", async (t) => {
   });
 });
 
-Deno.test("ends - the second signal drops everything, exit code 130", async () => {
+Deno.test("ends - the second signal drops everything, exit code 130", {
+  ignore: windows,
+}, async () => {
   await using server = await startServer();
   using busy = await Deno.connect(server.address);
   const sending = writeAll(busy, text).catch(() => {});
   await busy.read(new Uint8Array(1)); // and no more: the transfer is stuck
   server.script.kill("SIGINT");
   await server.script.stdoutMatch(/stopping/);
-  server.script.kill("SIGINT");
+  // Within a tenth of a second they are one: see below.
+  const insisting = setInterval(() => server.script.kill("SIGINT"), 50);
   const { code, stderr } = await server.script.ending();
+  clearInterval(insisting);
   assert.deepEqual({ code, stderr }, { code: 130, stderr: "" });
   await readAll(busy).catch(() => {});
   await sending;
 });
 
 Deno.test({
+  name: "ends - one Ctrl-C that `deno task` passes on is one (python3)",
+  // Before, it knew no --eval.
+  ignore: windows || !has("python3") || !denoSince("2.1.5"),
+  async fn() {
+    const task = [Deno.execPath(), "task", "--eval"];
+    await using script = Script.command([
+      ...TERMINAL,
+      ...task,
+      `"${Deno.execPath()}" run --allow-net "${SERVER}" --port 0`,
+    ]);
+    using _idle = await Deno.connect(await listening(script));
+    await script.stdoutMatch(/ connected, 1 open/);
+    await script.write("\x03"); // the terminal makes a signal of it
+    const { code, stdout } = await script.ending();
+    assert.match(stdout, /: the server is stopping\r\n/);
+    assert.equal(code, 0);
+  },
+});
+
+Deno.test({
   name: "ends - a log that nobody reads stops nobody",
-  ignore: !has("mkfifo"),
+  ignore: windows || !has("mkfifo"),
   async fn(t) {
     for (const end of ["blocked", "closed"]) {
       await t.step(end, async () => {
@@ -107,9 +145,14 @@ Deno.test({
           assert.equal(reply, "A\n");
         }
         script.kill();
+        if (end === "blocked") {
+          const text = await new Response(log.readable).text();
+          const [, lost] = text.match(/^([0-9]+) lines lost$/m)!;
+          const shown = text.match(/ (connected|closed), /g)!.length;
+          assert.equal(Number(lost) + shown, 5000, "lines lost are counted");
+        }
         const { code, stderr } = await script.ending();
         assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-        if (end === "blocked") log.close();
         await Deno.remove(folder, { recursive: true });
       });
     }
@@ -119,7 +162,7 @@ Deno.test({
 Deno.test({
   name:
     "ends - Ctrl-C in a flood: no more than ten seconds, exit code 0 (python3)",
-  ignore: !has("python3"),
+  ignore: windows || !has("python3"),
   async fn() {
     await using server = await startServer();
     await using _flood = await startFlood(server.address);
@@ -147,13 +190,14 @@ Deno.test({
         using silent = await Deno.connect(server.address);
         assert.equal((await readAll(silent)).length, 0);
       }));
-      assert.ok(await timeWait(port) >= 20, "nothing is in TIME_WAIT");
+      // Not all: the system may use some again for connections of others.
+      assert.ok(await timeWait(port) >= 10, "nothing is in TIME_WAIT");
       using talking = await Deno.connect(server.address);
       await ask(talking, "hello\n");
       server.script.kill("SIGKILL");
       await server.script.ending();
     }
-    assert.ok(await timeWait(port) >= 20, "nothing is left in TIME_WAIT");
+    assert.ok(await timeWait(port) >= 10, "nothing is left in TIME_WAIT");
     await using again = await startServer([], { port });
     assert.equal(await talk(again.address, "hello\n"), "HELLO\n");
   },

@@ -178,7 +178,9 @@ for (const [name, reply] of Object.entries(wrong)) {
     const { address } = service;
     const noticed = (error: unknown) =>
       error instanceof WrongReply || error instanceof Error &&
-        /no reply for 1 s|reset|broken pipe/i.test(error.message);
+        /no reply for 1 s|reset|broken pipe|os error 1005[34]/i.test(
+          error.message,
+        );
     await assert.rejects(bulk(address, { ...limits, megabytes: 1 }), noticed);
     await assert.rejects(
       messages(address, { ...limits, connections: 2, seconds: 1 }),

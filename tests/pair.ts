@@ -144,6 +144,20 @@ export async function readSlowly(
   }
 }
 
+/** A wrapper that gives a command a terminal; it is written in Python. */
+export const TERMINAL = [
+  "python3",
+  "-c",
+  "import os, pty, sys; " +
+  "sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
+];
+
+/** A port on which nothing listens. */
+export function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
 /** Whether this machine has a program, to skip a test that needs it. */
 export function has(program: string): boolean {
   const folders = (Deno.env.get("PATH") ?? "").split(delimiter);

@@ -27,6 +27,12 @@ async def serve(reader, writer):
         writer.close()  # sends what is left, then closes
 
 
+if sys.platform == "win32":
+    # Its usual loop accepts nobody after an early reset:
+    # https://github.com/python/cpython/issues/93821
+    asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
+
+
 async def main():
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     server = await asyncio.start_server(serve, "127.0.0.1", port)
