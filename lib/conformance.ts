@@ -329,7 +329,8 @@ function readOptions(list: Check[], args: string[]): Options {
       console.log(USAGE);
       Deno.exit(0);
     }
-    if (values.hostname === "") throw new Error("--hostname must not be empty");
+    const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
+    if (hostname === "") throw new Error("--hostname must not be empty");
     const port = /^[0-9]+$/.test(values.port) ? Number(values.port) : NaN;
     if (!(port >= 1 && port <= 65535)) {
       throw new Error(
@@ -355,7 +356,7 @@ function readOptions(list: Check[], args: string[]): Options {
     }
     return {
       address: {
-        hostname: values.hostname.replace(/^\[(.*)\]$/, "$1"), // [::1] is ::1
+        hostname,
         port,
       },
       timeLimit: 1000 * seconds,

@@ -573,7 +573,8 @@ function readOptions(args: string[]): Options {
       console.log(USAGE);
       Deno.exit(0);
     }
-    if (values.hostname === "") throw new Error("--hostname must not be empty");
+    const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
+    if (hostname === "") throw new Error("--hostname must not be empty");
     const names = (option: "only" | "text", known: string[]) => {
       const list = values[option].split(",");
       const unknown = list.find((name) => !known.includes(name));
@@ -590,7 +591,7 @@ function readOptions(args: string[]): Options {
       );
     return {
       address: {
-        hostname: values.hostname.replace(/^\[(.*)\]$/, "$1"), // [::1] is ::1
+        hostname,
         port: wholeNumber("--port", values.port, 1, 65535),
       },
       only: names("only", MEASUREMENTS),

@@ -82,11 +82,15 @@ Deno.test("the scripts import nothing but node: built-ins", async (t) => {
 });
 
 Deno.test("each script begins with its licence", async () => {
-  for (const folder of [root, join(root, "lib"), join(root, "tests")]) {
-    for await (const { name } of Deno.readDir(folder)) {
-      if (!name.endsWith(".ts")) continue;
+  const folders = [root];
+  for (const folder of folders) {
+    for await (const { name, isDirectory } of Deno.readDir(folder)) {
+      if (isDirectory && !name.startsWith(".")) {
+        folders.push(join(folder, name));
+      }
+      if (!/\.(ts|mjs|py|java|go|c)$/.test(name)) continue;
       const text = await Deno.readTextFile(join(folder, name));
-      assert.match(text, /^\/\/ SPDX-License-Identifier: 0BSD\n/, name);
+      assert.match(text, /^(\/\/|#) SPDX-License-Identifier: 0BSD\n/, name);
     }
   }
 });

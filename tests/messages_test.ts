@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: 0BSD
 
-/** Every message that a person can get: the README's table, by running it. */
+/** What the scripts say when something is wrong. */
 
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
@@ -9,6 +9,7 @@ import {
   listening,
   Script,
   type StartOptions,
+  talk,
 } from "../lib/process.ts";
 import {
   CLIENT,
@@ -130,7 +131,7 @@ async function readTable(): Promise<string[][]> {
 }
 
 Deno.test({
-  name: "messages - each is in the README as it is said",
+  name: "messages - the README's table is what they say",
   // The system's words in some of them are those of Linux.
   ignore: Deno.build.os !== "linux" || !denoSince("2.9.6") ||
     !has("python3") || !has("bash"),
@@ -259,6 +260,11 @@ Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) =>
   const mistakes: [path: string, line: string, mistake: string][] = [
     [SERVER, "stopOnSignal(welcomeSocket)", "stopOnSignal(welcomeSockets)"],
     [CLIENT, "await from.read(buffer)", "await form.read(buffer)"],
+    [
+      CLIENT,
+      "await clientSocket.closeWrite()",
+      "await clientSocket.closeWrit()",
+    ],
   ];
   for (const [path, line, mistake] of mistakes) {
     await t.step(mistake, async () => {
@@ -269,14 +275,34 @@ Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) =>
       await Deno.writeTextFile(copy, text.replace(line, mistake));
       await using server = await startServer();
       const port = path === SERVER ? 0 : server.address.port;
-      const { code, stderr } = await alone(() =>
-        Script.start(copy, { args: ["--port", `${port}`] })
+      await using script = Script.start(copy, { args: ["--port", `${port}`] });
+      await script.closeInput();
+      const { code, stderr } = await script.ending();
+      assert.match(
+        stderr,
+        /(Reference|Type)Error: .* is not .*\n[^]*copy\.ts:\d/,
       );
-      assert.match(stderr, /ReferenceError: .* is not defined\n[^]*copy\.ts/);
       assert.equal(code, 1);
       await Deno.remove(folder, { recursive: true });
     });
   }
+
+  await t.step("in what is done to the text", async () => {
+    const folder = await Deno.makeTempDir();
+    const copy = join(folder, "copy.ts");
+    const text = await Deno.readTextFile(SERVER);
+    await Deno.writeTextFile(
+      copy,
+      text.replace("enqueue(uppercase(bytes))", "enqueue(upercase(bytes))"),
+    );
+    await using script = Script.start(copy, { args: ["--port", "0"] });
+    assert.equal(await talk(await listening(script), "hello\n"), "");
+    await script.stdoutMatch(
+      /closed, 6 bytes in, 0 bytes out, .*: ReferenceError: upercase is not defined\n +at .*copy\.ts:\d/,
+    );
+    await script[Symbol.asyncDispose]();
+    await Deno.remove(folder, { recursive: true });
+  });
 });
 
 Deno.test(

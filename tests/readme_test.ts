@@ -4,8 +4,8 @@
 
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
-import { Script } from "../lib/process.ts";
-import { CLIENT, SERVER } from "./pair.ts";
+import { listening, Script } from "../lib/process.ts";
+import { CLIENT, SERVER, startClient } from "./pair.ts";
 
 const root = dirname(SERVER);
 const readme = await Deno.readTextFile(join(root, "README.md"));
@@ -31,6 +31,41 @@ Deno.test("README - the names that it gives the lecture's words are in the code"
   for (const name of named) {
     assert.match(code, new RegExp(`\\b${name}\\b`), `no ${name} in the code`);
   }
+});
+
+Deno.test("README - its other service, by its diff, does what is shown", async () => {
+  const [, diff, , session] = section("Copy it").split("```");
+  let service = await Deno.readTextFile(SERVER);
+  const [, ...changes] = diff!.split(/^-/m);
+  for (const change of changes) {
+    const [before, ...after] = change.split("\n+");
+    assert.equal(service.split(`\n${before}\n`).length, 2, before);
+    // What is more than a line is a new function, at the end.
+    const [line, ...more] = after.join("\n").split("\n");
+    service = service.replace(before!, line!) + more.join("\n");
+  }
+  service = service
+    .replace(/\/\/ -+ fast uppercase\n[^]*(?=\/\/ -+ options)/, "")
+    .replace(/\/\*\* How many bytes at the end begin[^]*?\n\}\n/, "");
+
+  const folder = await Deno.makeTempDir();
+  const path = join(folder, "server.ts");
+  await Deno.writeTextFile(path, service);
+  const checked = await new Deno.Command(Deno.execPath(), {
+    args: ["check", "--quiet", path],
+  }).output();
+  assert.ok(checked.success, new TextDecoder().decode(checked.stderr));
+
+  await using server = Script.start(path, { args: ["--port", "0"] });
+  const [, said, answered] = session!.match(
+    /^\n\$ printf '(.*)' \| .*\n([^]*)$/,
+  )!;
+  await using client = startClient(await listening(server));
+  await client.write(said!.replaceAll("\\n", "\n"));
+  await client.closeInput();
+  assert.equal((await client.ending()).stdout, answered!.trimEnd());
+  await server[Symbol.asyncDispose]();
+  await Deno.remove(folder, { recursive: true });
 });
 
 Deno.test("README - its option tables and --help name the same options", async () => {

@@ -10,6 +10,7 @@ import {
   has,
   readSlowly,
   resets,
+  startClient,
   startServer,
 } from "./pair.ts";
 
@@ -131,12 +132,12 @@ Deno.test({
 });
 
 Deno.test({
-  name: "server - a small reply does not wait for the one before it (strace)",
+  name: "both set TCP_NODELAY: a line waits for none before it (strace)",
   // Before 2.5 Deno panics when its child is traced.
   ignore: Deno.build.os !== "linux" || !has("strace") || !denoSince("2.5.0"),
   async fn() {
-    // Without TCP_NODELAY it waits for the client's delayed acknowledgement:
-    // 44 ms on Linux.
+    // Without it a line waits for the other side's delayed acknowledgement of
+    // the one before: 44 ms on Linux.
     const trace = await Deno.makeTempFile();
     const wrapper = [
       "strace",
@@ -150,8 +151,16 @@ Deno.test({
     {
       await using server = await startServer([], { wrapper });
       assert.equal(await talk(server.address, "ciao\n"), "CIAO\n");
+      await server.script[Symbol.asyncDispose]();
+      assert.match(await Deno.readTextFile(trace), /TCP_NODELAY, \[1\]/);
     }
-    assert.match(await Deno.readTextFile(trace), /TCP_NODELAY, \[1\]/);
+    {
+      await using server = await startServer();
+      await using client = startClient(server.address, { wrapper });
+      await client.closeInput();
+      await client.ending();
+      assert.match(await Deno.readTextFile(trace), /TCP_NODELAY, \[1\]/);
+    }
     await Deno.remove(trace);
   },
 });

@@ -65,6 +65,20 @@ Deno.test("UppercaseStream - all of Unicode, at random cuts", async (t) => {
   }
 });
 
+Deno.test("UppercaseStream - chunks at every place in memory", async () => {
+  const bytes = encoder.encode("aperché no?".repeat(100));
+  for (const offset of [0, 1, 2, 3]) {
+    const stream = new UppercaseStream();
+    const reply = new Response(stream.readable).text();
+    const chunk = new Uint8Array(bytes.length + offset).subarray(offset);
+    chunk.set(bytes);
+    const writer = stream.writable.getWriter();
+    await writer.write(chunk);
+    await writer.close();
+    assert.equal(await reply, "APERCHÉ NO?".repeat(100), `offset ${offset}`);
+  }
+});
+
 Deno.test("UppercaseStream - each code point after each number of ASCII letters", async () => {
   // Its place in a word of four bytes decides which path a character takes.
   const lines: string[] = [];
