@@ -124,7 +124,7 @@ ${then}`;
 /** The rows of the README's table of messages. */
 async function readTable(): Promise<string[][]> {
   const readme = await Deno.readTextFile(join(root, "README.md"));
-  const [, fromHere] = readme.split("\n### Messages\n");
+  const [, fromHere] = readme.split("\n## Messages\n");
   const [table] = fromHere!.split("\n## ");
   const rows = table!.match(/^\|.*\|$/gm)!.slice(2);
   return rows.map((row) => row.split("|").slice(1, -1).map((it) => it.trim()));
