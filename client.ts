@@ -28,12 +28,7 @@ async function main(options: Options): Promise<void> {
   clientSocket.close(); // all is sent, and the server has closed
 }
 
-/**
- * A server that closes after its first reply may be quicker than the end of a
- * one-line input. That is waited for so long: milliseconds.
- */
-const INPUT_END = 500;
-
+/** All input is sent, and this side is closed. */
 let sentAll = false;
 
 /** Standard input to the socket. */
@@ -103,6 +98,11 @@ function failure(stream: Source | Target): (cause: unknown) => never {
 
 /** How long a connection may take: milliseconds. */
 const TIME_LIMIT = 10_000;
+/**
+ * A server that closes after its first reply may be quicker than the end of a
+ * one-line input, which is waited for so long: milliseconds.
+ */
+const INPUT_END = 500;
 
 /** Opens the client socket, and tells a person at the keyboard about it. */
 async function connect(options: Options): Promise<Deno.TcpConn> {
