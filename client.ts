@@ -100,7 +100,7 @@ function failure(stream: Source | Target): (cause: unknown) => never {
 const TIME_LIMIT = 10_000;
 /**
  * A server that closes after its first reply may be quicker than the end of a
- * one-line input, which is waited for so long: milliseconds.
+ * one-line input. How long receive() waits for that end: milliseconds.
  */
 const INPUT_END = 500;
 
@@ -194,7 +194,7 @@ async function readOptions(args: string[]): Promise<Options> {
   }
 }
 
-/** A mistake in this program: whoever is changing it wants the stack. */
+/** The commonest mistakes of who changes this program, and wants the stack. */
 function isMistake(error: unknown): error is Error {
   return error instanceof ReferenceError ||
     // With a code it is the system's EINVAL, which is a TypeError in Deno.

@@ -8,7 +8,7 @@
  *     deno run --allow-net client.ts     # terminal 2: type a line, press Enter
  *
  * One welcome socket waits for all clients. For each client that connects,
- * accept() makes a new connection socket, and from then on its bytes flow
+ * accept() gives a new connection socket, and from then on its bytes flow
  *
  *     connectionSocket -> UppercaseStream -> connectionSocket
  *
@@ -20,7 +20,7 @@
 
 import { parseArgs } from "node:util";
 
-/** Runs the service until Ctrl-C. */
+/** Runs the service until Ctrl-C or SIGTERM. */
 async function main(options: Options): Promise<void> {
   const { hostname, port, maxConnections, maxPerAddress } = options;
   quiet = options.quiet;
@@ -244,7 +244,7 @@ class Client {
   }
 }
 
-/** A mistake in this program: whoever is changing it wants the stack. */
+/** The commonest mistakes of who changes this program, and wants the stack. */
 function isMistake(error: unknown): error is Error {
   return error instanceof ReferenceError ||
     // With a code it is the system's EINVAL, which is a TypeError in Deno.
@@ -278,8 +278,9 @@ async function acceptNext(
       if (mayComeIn(connectionSocket, maxPerAddress)) return connectionSocket;
       connectionSocket.close();
     } catch (error) {
-      // A client that has reset its connection by now is no longer there, and
-      // must not hold up the next one (measured: 300 of them, 0.1 s each).
+      // A client that has reset its connection by now is no longer there. It
+      // leaves no line in the log, and must not hold up the next one (measured:
+      // 300 of them, 0.1 s each).
       if (
         stopping || error instanceof Deno.errors.NotConnected ||
         error instanceof Deno.errors.ConnectionReset ||
@@ -728,8 +729,8 @@ Usage: deno run --allow-net server.ts [options]
   --max-per-address N     clients at a time from one address; more are
                           refused (default 0: no limit)
   --idle-timeout SECONDS  closes a connection on which nothing moves for
-                          so long (default 300); 0 never
-  -q, --quiet             log errors alone
+                          that long (default 300); 0 never
+  -q, --quiet             log the first line and what went wrong alone
   -h, --help              show this
 
 Ctrl-C stops it when transfers are done, a second one at once.
