@@ -406,9 +406,9 @@ async function main(minutes: number): Promise<void> {
     table([["clients that", "sessions"], ...kinds]),
     table([
       [`${minutes} minutes`, ""],
-      ["connections", whole(counted.connected)],
+      ["connections accepted", whole(counted.connected)],
       ["bytes verified", whole(counted.verified)],
-      ["faults thrown", whole(total(WRONG))],
+      ["sessions that misbehave", whole(total(WRONG))],
       ["replies with wrong or missing bytes", whole(counted.wrong)],
       ["log lines", whole(counted.logLines)],
     ]),
