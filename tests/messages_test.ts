@@ -256,6 +256,18 @@ Deno.test("messages - a wrong value is answered in one line", async (t) => {
   }
 });
 
+Deno.test("messages - what only the system calls invalid is one line, too", {
+  // A link-local address without its interface: EINVAL, a TypeError in Deno.
+  ignore: Deno.build.os !== "linux",
+}, async () => {
+  for (const path of [SERVER, CLIENT]) {
+    const args = ["--hostname", "fe80::1"];
+    const { code, stderr } = await alone(() => Script.start(path, { args }));
+    assert.match(stderr, /^(server|client): cannot [^\n]* --hostname[^\n]*\n$/);
+    assert.equal(code, 1);
+  }
+});
+
 Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) => {
   const mistakes: [path: string, line: string, mistake: string][] = [
     [SERVER, "stopOnSignal(welcomeSocket)", "stopOnSignal(welcomeSockets)"],
