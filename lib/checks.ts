@@ -230,10 +230,9 @@ export const checks: Check[] = [
           diagnosis: lostTail,
         });
         if (service.closes) continue;
+        const sent = text === aLineEnd ? "a line end" : "100 KB";
         throw new Broken(
-          `${
-            text === aLineEnd ? "a line end" : "100 KB"
-          }, then the end of input`,
+          `${sent}, then the end of input`,
           `the whole reply, but no close in ${service.seconds}`,
           "it never closes the connection: close it when read has given the " +
             "end of input and the last reply is written",

@@ -560,25 +560,24 @@ function isThere(program: string): boolean {
 }
 
 /** Those that this machine can run; the others are named in the notes. */
-async function present<Peer extends { name: string; needs: string[] }>(
+async function present<
+  Peer extends { name: string; needs: string[]; build?: string[] },
+>(
   results: Results,
   peers: Peer[],
 ): Promise<Peer[]> {
   const found: Peer[] = [];
   for (const peer of peers) {
     const missing = peer.needs.find((program) => !isThere(program));
-    const build = "build" in peer
-      ? peer.build as string[] | undefined
-      : undefined;
     if (missing !== undefined) {
       results.notes.add(
         `${peer.name} is left out: there is no ${missing} here`,
       );
       continue;
     }
-    if (build !== undefined) {
+    if (peer.build !== undefined) {
       say(`compiling ${peer.name}`);
-      const [program, ...args] = build;
+      const [program, ...args] = peer.build;
       const { success, stderr } = await new Deno.Command(program!, { args })
         .output();
       if (!success) {
