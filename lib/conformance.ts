@@ -13,6 +13,7 @@
 
 import { parseArgs } from "node:util";
 import { type Check, checks } from "./checks.ts";
+import { messageOf, readAddress } from "./options.ts";
 import type { Address } from "./process.ts";
 import { Broken, CannotAsk, NoConnection, Service } from "./service.ts";
 
@@ -329,15 +330,6 @@ function readOptions(list: Check[], args: string[]): Options {
       console.log(USAGE);
       Deno.exit(0);
     }
-    const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
-    if (hostname === "") throw new Error("--hostname must not be empty");
-    const port = /^[0-9]+$/.test(values.port) ? Number(values.port) : NaN;
-    if (!(port >= 1 && port <= 65535)) {
-      throw new Error(
-        `--port must be a whole number from 1 to 65535, ` +
-          `not ${JSON.stringify(values.port)}`,
-      );
-    }
     const seconds = /^[0-9]+(\.[0-9]+)?$/.test(values.timeout)
       ? Number(values.timeout)
       : NaN;
@@ -355,10 +347,7 @@ function readOptions(list: Check[], args: string[]): Options {
       }
     }
     return {
-      address: {
-        hostname,
-        port,
-      },
+      address: readAddress(values),
       timeLimit: 1000 * seconds,
       only: values.only.length === 0
         ? list
@@ -368,8 +357,7 @@ function readOptions(list: Check[], args: string[]): Options {
       json: values.json,
     };
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    fail(`${message.replaceAll("\n", " ")} (--help shows the options)`, 2);
+    fail(`${messageOf(error)} (--help shows the options)`, 2);
   }
 }
 

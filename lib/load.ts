@@ -30,6 +30,7 @@
 
 import { Buffer } from "node:buffer";
 import { parseArgs } from "node:util";
+import { messageOf, readAddress, wholeNumber } from "./options.ts";
 import { type Address, writeAll } from "./process.ts";
 import { lines, SENTENCES } from "./texts.ts";
 
@@ -573,8 +574,6 @@ function readOptions(args: string[]): Options {
       console.log(USAGE);
       Deno.exit(0);
     }
-    const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
-    if (hostname === "") throw new Error("--hostname must not be empty");
     const names = (option: "only" | "text", known: string[]) => {
       const list = values[option].split(",");
       const unknown = list.find((name) => !known.includes(name));
@@ -590,10 +589,7 @@ function readOptions(args: string[]): Options {
         wholeNumber(`--${option}`, value, 1, 1_000_000)
       );
     return {
-      address: {
-        hostname,
-        port: wholeNumber("--port", values.port, 1, 65535),
-      },
+      address: readAddress(values),
       only: names("only", MEASUREMENTS),
       texts: names("text", Object.keys(SENTENCES)),
       megabytes: number("megabytes"),
@@ -605,27 +601,8 @@ function readOptions(args: string[]): Options {
       json: values.json,
     };
   } catch (error) {
-    fail(`${message(error)} (--help shows the options)`, 2);
+    fail(`${messageOf(error)} (--help shows the options)`, 2);
   }
-}
-
-function wholeNumber(
-  name: string,
-  value: string,
-  least: number,
-  most: number,
-): number {
-  const number = /^[0-9]+$/.test(value) ? Number(value) : NaN;
-  if (number >= least && number <= most) return number;
-  throw new Error(
-    `${name} must be a whole number from ${least} to ${most}, ` +
-      `not ${JSON.stringify(value)}`,
-  );
-}
-
-function message(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.replaceAll("\n", " ");
 }
 
 function fail(text: string, code = 1): never {
@@ -640,6 +617,6 @@ if (import.meta.main) {
     await main(options);
   } catch (error) {
     const { hostname, port } = options.address;
-    fail(`${hostname} port ${port}: ${message(error)}`);
+    fail(`${hostname} port ${port}: ${messageOf(error)}`);
   }
 }
