@@ -273,13 +273,19 @@ Deno.test({
       configuration.replace("maxconn 990", "maxconn 2")
     );
     const connections = await open(service.address, 6);
+    let answered = 0;
     const waiting = Promise.all(
-      [1, 2, 3, 4].map((number) => talk(service.address, `${number}\n`)),
+      [1, 2, 3, 4].map(async (number) => {
+        const reply = await talk(service.address, `${number}\n`);
+        answered += 1;
+        return reply;
+      }),
     );
     waiting.catch(() => {}); // told where it is awaited
     for (const connection of connections) {
       assert.equal(await ask(connection, "busy\n"), "BUSY\n");
     }
+    assert.equal(answered, 0, "there was no place yet");
     close(connections.splice(0, 1));
     assert.deepEqual(await waiting, ["1\n", "2\n", "3\n", "4\n"]);
     close(connections);
