@@ -12,13 +12,13 @@
  */
 
 import { parseArgs } from "node:util";
-import { type Check, checks } from "./checks.ts";
-import { messageOf, readAddress } from "./options.ts";
-import type { Address } from "./process.ts";
-import { Broken, CannotAsk, NoConnection, Service } from "./service.ts";
+import { type Check, checks } from "./parts/checks.ts";
+import { oneLine, readAddress } from "./parts/options.ts";
+import { type Address, format } from "./parts/tcp.ts";
+import { Broken, NoConnection, Service } from "./parts/service.ts";
 
-export { type Check, checks } from "./checks.ts";
-export { Broken, CannotAsk, Client, NoConnection, Service } from "./service.ts";
+export { type Check, checks } from "./parts/checks.ts";
+export { Broken, Client, NoConnection, Service } from "./parts/service.ts";
 
 /** How {@linkcode conform} asks. */
 export interface ConformOptions {
@@ -41,9 +41,9 @@ export interface Result {
   /**
    * "kept" or "broken"; "not meant" for a promise that a textbook's server,
    * one line a connection, never makes; "not asked" when the service had
-   * stopped answering before; "cannot ask" when this Deno has no means to.
+   * stopped answering before.
    */
-  outcome: "kept" | "broken" | "not meant" | "not asked" | "cannot ask";
+  outcome: "kept" | "broken" | "not meant" | "not asked";
   /** Why the service was not asked. */
   reason?: string;
   /** What was sent, if the promise was broken. */
@@ -109,11 +109,10 @@ export async function conform(
   return report;
 }
 
-/** True if all promises of a level that could be asked for were kept. */
+/** True if all promises of a level were kept. */
 export function kept(report: Report, level: Check["level"]): boolean {
   return report.results.every((result) =>
-    result.level !== level || result.outcome === "kept" ||
-    result.outcome === "cannot ask"
+    result.level !== level || result.outcome === "kept"
   );
 }
 
@@ -122,15 +121,12 @@ async function ask(check: Check, service: Service): Promise<Partial<Result>> {
     await check.run(service);
     return { outcome: "kept" };
   } catch (error) {
-    if (error instanceof CannotAsk) {
-      return { outcome: "cannot ask", reason: error.message };
-    }
     const outcome = service.oneReply && !check.oneLine ? "not meant" : "broken";
     if (error instanceof Broken) {
       const { sent, came, usualCause } = error;
       return { outcome, sent, came, usualCause };
     }
-    const message = error instanceof Error ? error.message : String(error);
+    const message = oneLine(error);
     if (error instanceof NoConnection) {
       return {
         outcome,
@@ -159,7 +155,6 @@ const MARKS = {
   "broken": "✗",
   "not meant": "·",
   "not asked": "-",
-  "cannot ask": "-",
 };
 
 /** One check's lines; a cause that was told before is not told again. */
@@ -357,20 +352,13 @@ function readOptions(list: Check[], args: string[]): Options {
       json: values.json,
     };
   } catch (error) {
-    fail(`${messageOf(error)} (--help shows the options)`, 2);
+    fail(`${oneLine(error)} (--help shows the options)`, 2);
   }
 }
 
 function fail(message: string, code: number): never {
   console.error(`conformance: ${message}`);
   Deno.exit(code);
-}
-
-/** An address as people write it; IPv6 in brackets. */
-function format({ hostname, port }: Address): string {
-  return hostname.includes(":")
-    ? `[${hostname}]:${port}`
-    : `${hostname}:${port}`;
 }
 
 if (import.meta.main) await main();

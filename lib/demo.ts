@@ -10,7 +10,7 @@
  */
 
 import { fileURLToPath } from "node:url";
-import { listening, Script } from "./process.ts";
+import { listening, Script } from "./parts/process.ts";
 
 const LINES = ["ciao, mondo", "perché no? così è più bello", "straße 😀 ok"];
 

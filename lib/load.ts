@@ -30,9 +30,9 @@
 
 import { Buffer } from "node:buffer";
 import { parseArgs } from "node:util";
-import { messageOf, readAddress, wholeNumber } from "./options.ts";
-import { type Address, writeAll } from "./process.ts";
-import { lines, SENTENCES } from "./texts.ts";
+import { oneLine, readAddress, wholeNumber } from "./parts/options.ts";
+import { type Address, format, writeAll } from "./parts/tcp.ts";
+import { lines, SENTENCES } from "./parts/texts.ts";
 
 /** What all measurements can be told. */
 export interface Limits {
@@ -239,7 +239,7 @@ export async function hold(
   return {
     connections: wanted,
     seconds: (performance.now() - start) / 1000,
-    check: () => connections.each(oneLine),
+    check: () => connections.each(exchangeLine),
     [Symbol.dispose]: () => connections[Symbol.dispose](),
   };
 }
@@ -300,7 +300,10 @@ class Line {
   }
 }
 
-async function oneLine(socket: Deno.TcpConn, number: number): Promise<void> {
+async function exchangeLine(
+  socket: Deno.TcpConn,
+  number: number,
+): Promise<void> {
   const line = new Line(number);
   await socket.write(line.bytes);
   await line.expectReply(socket);
@@ -379,7 +382,7 @@ class Connections implements Disposable {
     const number = this.sockets.push(socket);
     if (this.#closed) return socket.close(); // another one failed
     socket.setNoDelay();
-    await oneLine(socket, number);
+    await exchangeLine(socket, number);
     this.count++;
   }
 
@@ -601,7 +604,7 @@ function readOptions(args: string[]): Options {
       json: values.json,
     };
   } catch (error) {
-    fail(`${messageOf(error)} (--help shows the options)`, 2);
+    fail(`${oneLine(error)} (--help shows the options)`, 2);
   }
 }
 
@@ -616,7 +619,6 @@ if (import.meta.main) {
   try {
     await main(options);
   } catch (error) {
-    const { hostname, port } = options.address;
-    fail(`${hostname} port ${port}: ${messageOf(error)}`);
+    fail(`${format(options.address)}: ${oneLine(error)}`);
   }
 }

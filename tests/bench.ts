@@ -17,8 +17,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bulk, hold, messages } from "../lib/load.ts";
-import { type Address, listening, Script } from "../lib/process.ts";
-import { lines, SENTENCES } from "../lib/texts.ts";
+import { listening, Script } from "../lib/parts/process.ts";
+import type { Address } from "../lib/parts/tcp.ts";
+import { lines, SENTENCES } from "../lib/parts/texts.ts";
 
 const ROOT = join(import.meta.dirname!, "..");
 const PEERS = join(ROOT, "tests", "peers");

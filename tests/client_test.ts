@@ -3,15 +3,10 @@
 /** The client as a process: pipes, a terminal, and servers that let it down. */
 
 import assert from "node:assert/strict";
-import {
-  type Address,
-  type Ending,
-  listening,
-  readAll,
-  Script,
-  writeAll,
-} from "../lib/process.ts";
-import { CLIENT, has, startClient, startServer } from "./pair.ts";
+import { type Ending, listening, Script } from "../lib/parts/process.ts";
+import { type Address, readAll, writeAll } from "../lib/parts/tcp.ts";
+import { has } from "./machine.ts";
+import { CLIENT, startClient, startServer } from "./pair.ts";
 
 /** Runs the client on an input and gives its ending. */
 async function client(

@@ -4,9 +4,8 @@
 // in one way, and holds them to finding just that.
 
 import assert from "node:assert/strict";
-import { Socket } from "node:net";
 import { checks, conform, type Report } from "../lib/conformance.ts";
-import { type Ending, listening, Script } from "../lib/process.ts";
+import { type Ending, listening, Script } from "../lib/parts/process.ts";
 
 const folder = new URL(".", import.meta.url);
 const PROGRAM = path("../lib/conformance.ts");
@@ -148,7 +147,6 @@ Deno.test("conformance - a right server in any language fails no check", async (
   for (const peer of PEERS) {
     await step(peer, ({ results, oneReply }) => {
       const wrong = results.filter(({ outcome, name }) =>
-        !(outcome === "cannot ask" && !CAN_RESET) &&
         outcome !== (peer.notKept?.includes(name) ? "broken" : "kept")
       );
       assert.deepEqual(wrong, []);
@@ -172,9 +170,6 @@ Deno.test("conformance - a right server in any language fails no check", async (
 });
 
 // ----------------------------------------------------------------- wrong servers
-
-/** Before 2.7 Deno cannot reset a connection, and two checks are not asked. */
-const CAN_RESET = "resetAndDestroy" in Socket.prototype;
 
 /** Checks that compare a reply with what was sent. */
 const CONTENT =
@@ -216,8 +211,7 @@ const FAULTS: Record<string, string> = {
 };
 
 Deno.test("conformance - a wrong server fails just the checks that its fault breaks", async (t) => {
-  const needsReset = (fault: string) => !CAN_RESET && fault.endsWith("reset");
-  const faults = Object.keys(FAULTS).filter((fault) => !needsReset(fault));
+  const faults = Object.keys(FAULTS);
   const made = reports(faults.map((fault) => ({
     command: [
       Deno.execPath(),
@@ -228,8 +222,6 @@ Deno.test("conformance - a wrong server fails just the checks that its fault bre
   })));
   for (const [fault, names] of Object.entries(FAULTS)) {
     const expected = words(names);
-    const ignore = needsReset(fault);
-    const name = fault + (ignore ? " (skipped: this Deno cannot reset)" : "");
     const fn = async () => {
       const report = await made[faults.indexOf(fault)]!();
       assert.deepEqual(notKept(report), expected);
@@ -241,7 +233,7 @@ Deno.test("conformance - a wrong server fails just the checks that its fault bre
         if (outcome === "broken") assert(sent && came && usualCause);
       }
     };
-    await t.step({ name, ignore, fn });
+    await t.step(fault, fn);
   }
 });
 

@@ -5,8 +5,10 @@
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { listening, Script, talk } from "../lib/process.ts";
-import { CLIENT, freePort, SERVER, startClient } from "./pair.ts";
+import { listening, Script } from "../lib/parts/process.ts";
+import { talk } from "../lib/parts/tcp.ts";
+import { freePort } from "./machine.ts";
+import { CLIENT, SERVER, startClient } from "./pair.ts";
 
 const root = dirname(SERVER);
 

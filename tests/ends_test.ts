@@ -3,16 +3,10 @@
 /** How the server ends: by signals, with its terminal, and without its log. */
 
 import assert from "node:assert/strict";
-import { listening, readAll, Script, talk, writeAll } from "../lib/process.ts";
-import {
-  ask,
-  denoSince,
-  has,
-  SERVER,
-  startFlood,
-  startServer,
-  TERMINAL,
-} from "./pair.ts";
+import { listening, Script } from "../lib/parts/process.ts";
+import { readAll, talk, writeAll } from "../lib/parts/tcp.ts";
+import { has, TERMINAL } from "./machine.ts";
+import { ask, SERVER, startFlood, startServer } from "./pair.ts";
 
 const text = new TextEncoder().encode("perché no? ".repeat(500_000));
 const upper = new TextEncoder().encode("PERCHÉ NO? ".repeat(500_000));
@@ -102,7 +96,7 @@ Deno.test("ends - the second signal drops everything, exit code 130", {
 Deno.test({
   name: "ends - one Ctrl-C that `deno task` passes on is one (python3)",
   // Before, it knew no --eval.
-  ignore: windows || !has("python3") || !denoSince("2.1.5"),
+  ignore: windows || !has("python3"),
   async fn() {
     const task = [Deno.execPath(), "task", "--eval"];
     await using script = Script.command([

@@ -5,10 +5,11 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
-import { type Address, Script, talk, writeAll } from "../lib/process.ts";
+import { Script } from "../lib/parts/process.ts";
+import { type Address, talk, writeAll } from "../lib/parts/tcp.ts";
+import { has } from "./machine.ts";
 import {
   ask,
-  has,
   readSlowly,
   SERVER,
   type Server,

@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
-import { Script } from "../lib/process.ts";
+import { Script } from "../lib/parts/process.ts";
 import { SERVER } from "./pair.ts";
 
 Deno.test("--help fits a screen and names every option, examples at the end", async (t) => {

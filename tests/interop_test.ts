@@ -4,8 +4,9 @@
 
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { listening, Script } from "../lib/process.ts";
-import { has, startClient, startServer } from "./pair.ts";
+import { listening, Script } from "../lib/parts/process.ts";
+import { has } from "./machine.ts";
+import { startClient, startServer } from "./pair.ts";
 
 const TEXT = "perché no? ß 😀\n".repeat(1000);
 

@@ -3,8 +3,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { bulk, hold, messages, WrongReply } from "../lib/load.ts";
-import { type Ending, Script, writeAll } from "../lib/process.ts";
-import { lines, SENTENCES } from "../lib/texts.ts";
+import { type Ending, Script } from "../lib/parts/process.ts";
+import { writeAll } from "../lib/parts/tcp.ts";
+import { lines, SENTENCES } from "../lib/parts/texts.ts";
 
 const LOAD = join(import.meta.dirname!, "..", "lib", "load.ts");
 
@@ -130,7 +131,7 @@ Deno.test("load - ends at the first wrong reply, in one line that shows it", asy
   );
   assert.match(
     stderr,
-    /^load: 127.0.0.1 port [0-9]+: wrong reply: from byte [0-9]+ on it is "é.*\n$/,
+    /^load: 127\.0\.0\.1:[0-9]+: wrong reply: from byte [0-9]+ on it is "é.*\n$/,
   );
   assert.equal(stdout, "");
   assert.equal(code, 1);
@@ -140,7 +141,7 @@ Deno.test("load - says that nothing listens", async () => {
   const service = new Service(uppercase);
   await service[Symbol.asyncDispose]();
   const { code, stderr } = await load(...service.args);
-  assert.match(stderr, /^load: 127.0.0.1 port [0-9]+: .*refused.*\n$/);
+  assert.match(stderr, /^load: 127\.0\.0\.1:[0-9]+: .*refused.*\n$/);
   assert.equal(code, 1);
 });
 

@@ -9,17 +9,10 @@ import {
   listening,
   Script,
   type StartOptions,
-  talk,
-} from "../lib/process.ts";
-import {
-  CLIENT,
-  denoSince,
-  freePort,
-  has,
-  SERVER,
-  startServer,
-  TERMINAL,
-} from "./pair.ts";
+} from "../lib/parts/process.ts";
+import { talk } from "../lib/parts/tcp.ts";
+import { freePort, has, TERMINAL } from "./machine.ts";
+import { CLIENT, SERVER, startServer } from "./pair.ts";
 
 const root = dirname(SERVER);
 
@@ -180,8 +173,6 @@ function asInTable({ stderr }: Ending, port: number): string {
       .replaceAll(`${port}`, PORT)
       // Without a network the system has other words for it.
       .replace(/(?<=lookup address information: )[^;]*/, "...")
-      // Before 2.9 some of them came twice.
-      .replace(/(: [^:;]+ \(os error \d+\))\1/, "$1")
   ).join(", then ");
 }
 
@@ -189,10 +180,6 @@ function asInTable({ stderr }: Ending, port: number): string {
 const impossible: Record<string, boolean> = {
   "the port needs the system's permission": !has("setpriv") ||
     Deno.uid() !== 0 || unprivilegedPorts() <= 80,
-  // An old Deno.connect() takes no AbortSignal, and waits as long as the system.
-  "it gets no answer": !denoSince("2.9.6"),
-  // Before 2.5, with a folder as standard input, node:util fails to load.
-  "the input is a folder": !denoSince("2.5.0"),
 };
 
 /** The first port that anybody may listen on. */

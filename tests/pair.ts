@@ -2,15 +2,9 @@
 
 /** The two scripts, and what several tests ask of them. */
 
-import { existsSync } from "node:fs";
-import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import {
-  type Address,
-  listening,
-  Script,
-  type StartOptions,
-} from "../lib/process.ts";
+import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
+import type { Address } from "../lib/parts/tcp.ts";
 
 /** Path of `server.ts`. */
 export const SERVER = path("../server.ts");
@@ -54,34 +48,6 @@ export function startClient(
 ): Script {
   const args = ["--hostname", hostname, "--port", `${port}`];
   return Script.start(CLIENT, { ...options, args });
-}
-
-/**
- * Has Python reset connections: at once, most often before the server accepts,
- * or in the middle of a transfer. (`close()` in Deno sends a FIN first.)
- */
-export async function resets(
-  { port }: Address,
-  times: number,
-  when: "at once" | "in a transfer",
-): Promise<void> {
-  const program = `
-import socket, struct, sys
-for _ in range(int(sys.argv[2])):
-    try:
-        with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            if sys.argv[3] == "in a transfer":
-                s.sendall(b"hello " * 10000)
-                s.recv(1)
-    except ConnectionResetError:
-        pass
-`;
-  await using python = Script.command(
-    ["python3", "-c", program, `${port}`, `${times}`, when],
-  );
-  const { code, stderr } = await python.ending();
-  if (code !== 0) throw new Error(stderr);
 }
 
 /**
@@ -142,45 +108,4 @@ export async function readSlowly(
     total += count;
     await new Promise((resolve) => setTimeout(resolve, 0));
   }
-}
-
-/** A wrapper that gives a command a terminal; it is written in Python. */
-export const TERMINAL = [
-  "python3",
-  "-c",
-  "import os, pty, sys; " +
-  "sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
-];
-
-/** A port on which nothing listens. */
-export function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
-
-/** Whether this machine has a program, to skip a test that needs it. */
-export function has(program: string): boolean {
-  const folders = (Deno.env.get("PATH") ?? "").split(delimiter);
-  const name = Deno.build.os === "windows" ? `${program}.exe` : program;
-  return folders.some((folder) => existsSync(join(folder, name)));
-}
-
-/** The bytes of memory that a process holds now, or the most it ever held. */
-export function memory(pid: number, field: "VmRSS" | "VmHWM"): number {
-  const status = Deno.readTextFileSync(`/proc/${pid}/status`);
-  const match = status.match(new RegExp(`^${field}:\\s+(\\d+) kB$`, "m"));
-  return Number(match![1]) * 1024;
-}
-
-/** The seconds of processor time that a process has taken. */
-export function seconds(pid: number): number {
-  const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-  const fields = stat.slice(stat.lastIndexOf(")")).split(" ");
-  return (Number(fields[12]) + Number(fields[13])) / 100; // clock ticks
-}
-
-/** Whether this Deno is of the release `version` or a later one. */
-export function denoSince(version: string): boolean {
-  const compare = new Intl.Collator("en", { numeric: true }).compare;
-  return compare(Deno.version.deno, version) >= 0;
 }

@@ -4,8 +4,8 @@
 
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
-import { listening, Script } from "../lib/process.ts";
-import { CLIENT, denoSince, SERVER, startClient } from "./pair.ts";
+import { listening, Script } from "../lib/parts/process.ts";
+import { CLIENT, SERVER, startClient } from "./pair.ts";
 
 const root = dirname(SERVER);
 const readme = await Deno.readTextFile(join(root, "README.md"));
@@ -56,8 +56,7 @@ Deno.test("README - its other service, by its diff, does what is shown", async (
   const folder = await Deno.makeTempDir();
   const path = join(folder, "server.ts");
   await Deno.writeTextFile(path, service);
-  // Releases before 2.9 would fetch Node's types from npm.
-  if (denoSince("2.9.0")) {
+  {
     await using check = Script.command([Deno.execPath(), "check", path]);
     const { code, stderr } = await check.ending();
     assert.equal(code, 0, stderr);

@@ -14,11 +14,11 @@
  */
 
 import { Buffer } from "node:buffer";
-import { connect } from "node:net";
 import { parseArgs } from "node:util";
-import { type Address, readAll, writeAll } from "../lib/process.ts";
-import { lines, SENTENCES } from "../lib/texts.ts";
-import { memory, SERVER, startClient } from "./pair.ts";
+import { type Address, readAll, reset, writeAll } from "../lib/parts/tcp.ts";
+import { lines, SENTENCES } from "../lib/parts/texts.ts";
+import { memory } from "./machine.ts";
+import { SERVER, startClient } from "./pair.ts";
 
 /** What the server is told: a silent client is to leave while we watch. */
 const IDLE_TIMEOUT = 5;
@@ -184,12 +184,19 @@ const WRONG: Kind[] = [
   {
     name: "reset at once",
     atOnce: 1,
-    run: (address) => reset(address, new Uint8Array(0)),
+    run: async (address) => {
+      await reset(address);
+    },
   },
   {
     name: "reset in a transfer",
     atOnce: 2,
-    run: (address) => reset(address, someLines(5000).text),
+    run: async (address) => {
+      await reset(address, async (send, reply) => {
+        send(someLines(5000).text);
+        await reply;
+      });
+    },
   },
   {
     name: "close with the reply unread",
@@ -267,20 +274,6 @@ async function expectReply(
   if (await socket.read(new Uint8Array(1)) !== null) {
     throw new Error("more bytes than the reply has");
   }
-}
-
-/** Connects, sends a text, and resets when the reply begins; at once if empty. */
-function reset(address: Address, text: Uint8Array): Promise<void> {
-  return new Promise((resolve) => {
-    const socket = connect(address.port, address.hostname);
-    socket.on("connect", () => {
-      if (text.length === 0) socket.resetAndDestroy();
-      else socket.write(text);
-    });
-    socket.on("data", () => socket.resetAndDestroy());
-    socket.on("error", () => {});
-    socket.on("close", () => resolve());
-  });
 }
 
 function moment(milliseconds: number): Promise<void> {

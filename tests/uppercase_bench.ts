@@ -8,7 +8,7 @@
  * @module
  */
 
-import { lines, SENTENCES } from "../lib/texts.ts";
+import { lines, SENTENCES } from "../lib/parts/texts.ts";
 import { UppercaseStream } from "../server.ts";
 
 /** As large as the server's reads become. */

@@ -10,7 +10,7 @@
  * @module
  */
 
-import { writeAll } from "../../lib/process.ts";
+import { writeAll } from "../../lib/parts/tcp.ts";
 
 type Serve = (connection: Deno.TcpConn) => Promise<void>;
 

@@ -7,7 +7,8 @@
  * @module
  */
 
-import { type Address, writeAll } from "./process.ts";
+import { oneLine } from "./options.ts";
+import { type Address, writeAll } from "./tcp.ts";
 
 /** A promise that a service does not keep, as a person has to read it. */
 export class Broken extends Error {
@@ -29,9 +30,6 @@ export class Broken extends Error {
 
 /** No connection: nothing listens, or nobody answered in time. */
 export class NoConnection extends Error {}
-
-/** A promise that cannot be asked for here, and why. */
-export class CannotAsk extends Error {}
 
 /** What came back from a service, and how it ended. */
 export interface Reply {
@@ -126,10 +124,7 @@ export class Service {
       if (error instanceof Deno.errors.ConnectionRefused) {
         throw new NoConnection("nothing listens there");
       }
-      throw new NoConnection(
-        (error instanceof Error ? error.message : String(error))
-          .replaceAll("\n", " "),
-      );
+      throw new NoConnection(oneLine(error));
     }
     if (connection === undefined) {
       connecting.then((late) => late.close(), () => {});

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { Address } from "./process.ts";
+import type { Address } from "./tcp.ts";
 
 /**
  * Reads `--hostname` and `--port` as they were given.
@@ -50,7 +50,7 @@ export function wholeNumber(
 }
 
 /** An error's message in one line. */
-export function messageOf(error: unknown): string {
+export function oneLine(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   return message.replaceAll("\n", " ");
 }

@@ -7,6 +7,8 @@
  * @module
  */
 
+import type { Address } from "./tcp.ts";
+
 /** How {@linkcode Script.start} starts a script. */
 export interface StartOptions {
   /** Arguments of the script itself. @default [] */
@@ -238,62 +240,10 @@ export class Script implements AsyncDisposable {
   }
 }
 
-/** Where a service listens. */
-export interface Address {
-  /** Its address or name. */
-  hostname: string;
-  /** Its port. */
-  port: number;
-}
-
 /** Waits for the line `listening on HOST:PORT` and gives what it says. */
 export async function listening(script: Script): Promise<Address> {
   const [, hostname, port] = await script.stdoutMatch(
     /^listening on \[?(.*?)\]?:([0-9]+)$/m,
   );
   return { hostname: hostname!, port: Number(port) };
-}
-
-/** All that comes from a connection until its end of file. */
-export async function readAll(connection: Deno.Conn): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  const buffer = new Uint8Array(64 * 1024);
-  while (true) {
-    const count = await connection.read(buffer);
-    if (count === null) break;
-    chunks.push(buffer.slice(0, count));
-  }
-  return new Uint8Array(await new Blob(chunks as BlobPart[]).arrayBuffer());
-}
-
-/** Writes all of the bytes, however many a single write takes. */
-export async function writeAll(
-  connection: Deno.Conn,
-  bytes: Uint8Array,
-): Promise<void> {
-  for (let at = 0; at < bytes.length;) {
-    at += await connection.write(bytes.subarray(at));
-  }
-}
-
-/**
- * Sends a text to a service while it reads the reply, closes the sending side,
- * and gives the whole reply.
- */
-export async function talk(address: Address, text: string): Promise<string> {
-  const reply = await exchange(address, new TextEncoder().encode(text));
-  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(reply);
-}
-
-/** As {@linkcode talk}, in bytes. */
-export async function exchange(
-  address: Address,
-  bytes: Uint8Array,
-): Promise<Uint8Array> {
-  using connection = await Deno.connect(address);
-  const [reply] = await Promise.all([
-    readAll(connection),
-    writeAll(connection, bytes).then(() => connection.closeWrite()),
-  ]);
-  return reply;
 }

@@ -8,10 +8,9 @@
  * @module
  */
 
-import { connect } from "node:net";
+import { reset } from "./tcp.ts";
 import {
   Broken,
-  CannotAsk,
   type Client,
   number,
   type Reply,
@@ -527,7 +526,7 @@ export const checks: Check[] = [
     async run(service) {
       for (let count = 1; count <= 10; count++) {
         // Once where the server reads, once where it may be writing.
-        await reset(service, count % 2 === 1 ? "accepted" : "busy");
+        await resetAccepted(service, count % 2 === 0);
         await survives(
           service,
           "a line, and then a reset (as when a client is killed)",
@@ -548,7 +547,7 @@ export const checks: Check[] = [
       const end = performance.now() + service.timeLimit;
       let count = 0;
       while (count < 1000 && performance.now() < end) {
-        const ten = Array.from({ length: 10 }, () => reset(service));
+        const ten = Array.from({ length: 10 }, () => reset(service.address));
         if (!(await Promise.all(ten)).every((connected) => connected)) break;
         count += ten.length;
       }
@@ -615,42 +614,15 @@ async function survives(
 }
 
 /**
- * Connects and resets the connection: at once, when the server has accepted
- * it, or then with a line more on its way. False if there was no connection.
- *
- * Deno's own sockets cannot choose to reset; those of `node:net` can (SO_LINGER
- * of 0 seconds, then close), from Deno 2.7 on.
+ * Resets a connection when the server has accepted it; `busy` with a line more
+ * on its way.
  */
-async function reset(
-  service: Service,
-  when: "connected" | "accepted" | "busy" = "connected",
-): Promise<boolean> {
-  const { hostname: host, port } = service.address;
-  const socket = connect({ host, port });
-  if (typeof socket.resetAndDestroy !== "function") {
-    socket.destroy();
-    throw new CannotAsk("Deno can reset a connection from version 2.7 on");
-  }
-  socket.on("error", () => {}); // "close" follows
-  const closed = new Promise<void>((resolve) => socket.on("close", resolve));
-  const event = (name: "connect" | "data") =>
-    within(
-      service.timeLimit,
-      Promise.race([
-        closed,
-        new Promise((resolve) => socket.on(name, resolve)),
-      ]),
-    );
-  await event("connect");
-  const connected = !socket.destroyed && !socket.connecting;
-  if (connected && when !== "connected") {
-    socket.write("hello\n");
+async function resetAccepted(service: Service, busy: boolean): Promise<void> {
+  await reset(service.address, async (send, reply) => {
+    send("hello\n");
     // Clients are accepted in turn: the next one's reply tells as much.
-    if (service.answersAtOnce) await event("data");
+    if (service.answersAtOnce) await within(service.timeLimit, reply);
     else await service.answers();
-    if (when === "busy") socket.write("hello\n");
-  }
-  socket.resetAndDestroy();
-  await within(service.timeLimit, closed);
-  return connected;
+    if (busy) send("hello\n");
+  });
 }

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: 0BSD
+
+/**
+ * TCP connections to any service: whole texts sent, whole replies read, and a
+ * reset on purpose.
+ *
+ * @module
+ */
+
+import { connect } from "node:net";
+
+/** Where a service listens. */
+export interface Address {
+  /** Its address or name. */
+  hostname: string;
+  /** Its port. */
+  port: number;
+}
+
+/** An address as people write it: `127.0.0.1:6789`, IPv6 in brackets. */
+export function format({ hostname, port }: Address): string {
+  return hostname.includes(":")
+    ? `[${hostname}]:${port}`
+    : `${hostname}:${port}`;
+}
+
+/** All that comes from a connection until its end of file. */
+export async function readAll(connection: Deno.Conn): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  const buffer = new Uint8Array(64 * 1024);
+  while (true) {
+    const count = await connection.read(buffer);
+    if (count === null) break;
+    chunks.push(buffer.slice(0, count));
+  }
+  return new Uint8Array(await new Blob(chunks as BlobPart[]).arrayBuffer());
+}
+
+/** Writes all of the bytes, however many a single write takes. */
+export async function writeAll(
+  connection: Deno.Conn,
+  bytes: Uint8Array,
+): Promise<void> {
+  for (let at = 0; at < bytes.length;) {
+    at += await connection.write(bytes.subarray(at));
+  }
+}
+
+/**
+ * Sends a text to a service while it reads the reply, closes the sending side,
+ * and gives the whole reply.
+ */
+export async function talk(address: Address, text: string): Promise<string> {
+  const reply = await exchange(address, new TextEncoder().encode(text));
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(reply);
+}
+
+/** As {@linkcode talk}, in bytes. */
+export async function exchange(
+  address: Address,
+  bytes: Uint8Array,
+): Promise<Uint8Array> {
+  using connection = await Deno.connect(address);
+  const [reply] = await Promise.all([
+    readAll(connection),
+    writeAll(connection, bytes).then(() => connection.closeWrite()),
+  ]);
+  return reply;
+}
+
+/**
+ * Connects and resets the connection, as the system does for a process that
+ * dies with unread data: at once, or when `ready` settles.
+ *
+ * Deno's own sockets cannot choose to reset; those of `node:net` can.
+ *
+ * @param ready Gets a function that sends; what it returns is waited for.
+ * @returns Whether there was a connection to reset.
+ */
+export async function reset(
+  { hostname, port }: Address,
+  ready: (
+    send: (bytes: string | Uint8Array) => void,
+    reply: Promise<void>,
+  ) => unknown = () => {},
+): Promise<boolean> {
+  const socket = connect({ host: hostname, port });
+  const event = (name: "connect" | "data" | "close") =>
+    new Promise<void>((resolve) => socket.once(name, () => resolve()));
+  socket.on("error", () => {}); // "close" follows
+  const closed = event("close");
+  const reply = Promise.race([event("data"), closed]);
+  await Promise.race([event("connect"), closed]);
+  const connected = !socket.destroyed;
+  if (connected) await ready((bytes) => socket.write(bytes), reply);
+  socket.resetAndDestroy();
+  await closed;
+  return connected;
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: 0BSD
+
+/** What tests ask of the machine that they run on. */
+
+import { delimiter, join } from "node:path";
+
+/** A wrapper that gives a command a terminal; it is written in Python. */
+export const TERMINAL = [
+  "python3",
+  "-c",
+  "import os, pty, sys; " +
+  "sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
+];
+
+/** A port on which nothing listens. */
+export function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
+/** Whether this machine has a program, to skip a test that needs it. */
+export function has(program: string): boolean {
+  const folders = (Deno.env.get("PATH") ?? "").split(delimiter);
+  const name = Deno.build.os === "windows" ? `${program}.exe` : program;
+  return folders.some((folder) => {
+    try {
+      // Where there is no Node, Deno puts itself on the PATH as "node".
+      const path = Deno.realPathSync(join(folder, name));
+      return path !== Deno.realPathSync(Deno.execPath());
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** The bytes of memory that a process holds now, or the most it ever held. */
+export function memory(pid: number, field: "VmRSS" | "VmHWM"): number {
+  const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+  const match = status.match(new RegExp(`^${field}:\\s+(\\d+) kB$`, "m"));
+  return Number(match![1]) * 1024;
+}
+
+/** The seconds of processor time that a process has taken. */
+export function cpuSeconds(pid: number): number {
+  const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+  const fields = stat.slice(stat.lastIndexOf(")")).split(" ");
+  return (Number(fields[12]) + Number(fields[13])) / 100; // clock ticks
+}
