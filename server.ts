@@ -80,11 +80,10 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
   let other = new Uint8Array(SMALLEST_BUFFER);
   return new ReadableStream({
     async pull(controller) {
-      await othersTurn();
       const count = await client.connectionSocket.read(buffer);
       if (count === null) return controller.close(); // half-close
       client.received += count;
-      client.movedAt = service.ticks;
+      client.moved();
       controller.enqueue(buffer.subarray(0, count));
 
       // A full buffer did not hold all that had come: the next one is larger.
@@ -94,6 +93,7 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
         other = new Uint8Array(size);
       }
       [buffer, other] = [other, buffer];
+      return othersTurn();
     },
   }, { highWaterMark: 0 }); // it reads when it is asked to, and not before
 }
@@ -110,7 +110,7 @@ function bytesTo(client: Client): WritableStream<Uint8Array> {
         const count = await client.connectionSocket.write(reply.subarray(sent));
         sent += count;
         client.sent += count;
-        client.movedAt = service.ticks;
+        client.moved();
       }
       client.replying = false;
     },
@@ -302,6 +302,8 @@ const service = {
   stopping: false,
   /** The time that clients are measured by; see watchQuietClients(). */
   ticks: 0,
+  /** How often bytes have moved; see rest(). */
+  moves: 0,
   /** Settles when a client has left, and at Ctrl-C. */
   change: Promise.withResolvers<void>(),
 };
@@ -330,6 +332,12 @@ class Client {
     this.#address = format(connectionSocket.remoteAddr);
     clients.add(this);
     log(`${this.#address} connected, ${clients.size} open`);
+  }
+
+  /** Notes that bytes have moved. */
+  moved(): void {
+    this.movedAt = service.ticks;
+    service.moves += 1;
   }
 
   /** Closes the connection; `why` is for the log, when something went wrong. */
@@ -416,32 +424,31 @@ function mayComeIn({ remoteAddr }: Deno.TcpConn, most: number): boolean {
 // same in node:http: https://github.com/denoland/deno/pull/33860)
 
 /** How long busy clients may go on before all of them rest: milliseconds. */
-const TURN = 20;
-/** How late a timer is, at most, in a process that rests: milliseconds. */
-const LATE = Deno.build.os === "windows" ? 20 : 3; // they come every 15.6 ms there
-/** How many timers it waits for, on a machine where they are later than that. */
-const TRIES = 5;
+const TURN = 100;
+/** The end of a rest is so many pauses in which nothing moves. */
+const CALM = 2; // the runtime moves 128 at a time, and then nothing for a pause
+/** A rest has so many pauses at most, for newcomers may come without end. */
+const MOST_PAUSES = 50;
 
-let turn: { overdue: number; over: Promise<void> } | undefined;
+let turn: { ends: number; rest: Promise<void> } | undefined;
 
-/** What a client has to wait for before it reads on, if others wait. */
+/** What a client that has just read has to wait for before it reads again. */
 function othersTurn(): Promise<void> | undefined {
   const now = performance.now();
-  turn ??= { overdue: now + TURN + LATE, over: rest() };
-  return now > turn.overdue ? turn.over : undefined;
+  turn ??= { ends: now + TURN, rest: rest() };
+  return now < turn.ends ? undefined : turn.rest;
 }
 
 /**
- * Ends when a timer comes in time. Then the process has had nothing to do: all
- * busy clients have come to wait for this, and the other sockets were polled.
+ * Ends when nothing moves: all busy clients have come to wait here, and all the
+ * others that had sent something have had their turn.
  */
 async function rest(): Promise<void> {
-  let time = TURN;
-  for (let tries = 0; tries < TRIES; tries++) {
-    const due = performance.now() + time;
-    await pause(time);
-    if (performance.now() <= due + LATE) break;
-    time = 1;
+  await pause(TURN);
+  for (let n = 0, calm = 0; n < MOST_PAUSES && calm < CALM; n++) {
+    const before = service.moves;
+    await pause(1);
+    calm = service.moves === before ? calm + 1 : 0;
   }
   turn = undefined;
 }
@@ -454,9 +461,14 @@ async function rest(): Promise<void> {
 /** How often the one clock for all clients ticks: milliseconds. */
 const TICK = 250;
 /** After Ctrl-C, a client that is quiet for so long goes: ticks. */
-const LAST_WORD = 6; // a lost packet comes again sooner, most often
+const LAST_WORD = 6;
+/** One that has sent more than this is perhaps in a transfer: bytes, and ticks. */
+const TRANSFER = 64 * 1024;
+const LAST_PACKET = 20; // a packet that is lost three times comes after 3 s
 /** How long a client that has to go may take to close its side: ticks. */
 const GOODBYE = 3;
+/** How long after Ctrl-C those come in who have connected before: milliseconds. */
+const LATECOMERS = 100;
 /** How long transfers may go on after Ctrl-C: milliseconds. */
 const LAST_TRANSFERS = 10_000;
 /** Signals that come closer together are one: milliseconds. */
@@ -472,9 +484,10 @@ function watchQuietClients(idleTimeout: number): void {
     service.ticks += 1;
     for (const client of clients) {
       const quiet = service.ticks - client.movedAt;
+      const lastWord = client.received > TRANSFER ? LAST_PACKET : LAST_WORD;
       if (client.leaving) {
         if (quiet >= GOODBYE) client.close();
-      } else if (service.stopping && quiet >= LAST_WORD && !client.replying) {
+      } else if (service.stopping && quiet >= lastWord && !client.replying) {
         leave(client, "the server is stopping");
       } else if (quiet >= idle) {
         leave(client, `idle for ${idleTimeout} s`);
@@ -507,7 +520,7 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
     service.stopping = true;
     stoppedAt = performance.now();
     for (const client of clients) client.movedAt = service.ticks;
-    welcomeSocket.close();
+    setTimeout(() => welcomeSocket.close(), LATECOMERS);
     tellChange();
   };
   for (const signal of signals) Deno.addSignalListener(signal, stop);
