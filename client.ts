@@ -1,3 +1,4 @@
+#!/usr/bin/env -S deno run --allow-net
 // SPDX-License-Identifier: 0BSD
 
 /**
@@ -28,16 +29,22 @@ async function main(options: Options): Promise<void> {
   clientSocket.close(); // all is sent, and the server has closed
 }
 
-/** All input is sent, and this side is closed. */
-let sentAll = false;
+/** How far the conversation is. */
+const state = {
+  /** All input is sent, and this side is closed. */
+  sentAll: false,
+  /** The server has closed its side. */
+  serverClosed: false,
+};
 
 /** Standard input to the socket. */
 async function send(clientSocket: Deno.TcpConn): Promise<void> {
   try {
     await copy(Deno.stdin, clientSocket);
     // The half-close, which begins the active close.
-    await clientSocket.closeWrite().catch(failure(clientSocket));
-    sentAll = true;
+    await attempt(clientSocket, () => clientSocket.closeWrite());
+    state.sentAll = true;
+    if (state.serverClosed) Deno.exit(0); // receive() need wait no longer
   } catch (error) {
     // A server that no longer takes anything may have sent replies before.
     // receive() prints those, and says what happened.
@@ -49,77 +56,96 @@ async function send(clientSocket: Deno.TcpConn): Promise<void> {
 /** The socket to standard output. */
 async function receive(clientSocket: Deno.TcpConn): Promise<void> {
   await copy(clientSocket, Deno.stdout);
-  if (!sentAll) await pause(INPUT_END);
-  if (!sentAll) throw new EarlyEnd();
+  state.serverClosed = true;
+  if (state.sentAll) return;
+  // A server that closes after its last reply may be quicker than the end of the
+  // input. An input that goes on has lost its server.
+  await pause(INPUT_END);
+  throw new EarlyEnd();
 }
 
 /** The server closed while there was still something to send. */
 class EarlyEnd extends Error {}
 
-/** Moves all bytes as they are. Not `pipeTo()`: that takes two to three times as long. */
+/** Moves all bytes as they are. `pipeTo()` takes two to three times as long. */
 async function copy(from: Source, to: Target): Promise<void> {
   const buffer = new Uint8Array(256 * 1024);
   while (true) {
-    const count = await from.read(buffer).catch(failure(from));
+    const count = await attempt(from, () => from.read(buffer));
     if (count === null) return; // end of file
+    if (state.serverClosed) throw new EarlyEnd();
     for (let sent = 0; sent < count;) {
       const rest = buffer.subarray(sent, count);
-      sent += await to.write(rest).catch(failure(to));
+      sent += await attempt(to, () => to.write(rest));
     }
   }
 }
 
-interface Source {
-  read(buffer: Uint8Array): Promise<number | null>;
-}
-
-interface Target {
-  write(bytes: Uint8Array): Promise<number>;
-}
+type Source = Pick<Deno.TcpConn, "read">;
+type Target = Pick<Deno.TcpConn, "write">;
 
 /** Which stream failed, and why. */
 class StreamError extends Error {
   readonly stream: Source | Target;
 
-  constructor(stream: Source | Target, cause: unknown) {
-    super(oneLine(cause), { cause });
+  constructor(stream: Source | Target, cause: Error) {
+    super(cause.message, { cause });
     this.stream = stream;
   }
 }
 
-/** Notes which stream an error comes from. */
-function failure(stream: Source | Target): (cause: unknown) => never {
-  return (cause) => {
-    throw new StreamError(stream, cause);
-  };
+/** Does one operation on a stream, and notes the stream that an error is from. */
+async function attempt<T>(
+  stream: Source | Target,
+  operation: () => Promise<T>,
+): Promise<T> {
+  while (true) {
+    try {
+      return await operation();
+    } catch (cause) {
+      if (!isFromSystem(cause)) throw cause;
+      // A pipe that does not block, and is full, has room again after a while.
+      if (cause instanceof Deno.errors.WouldBlock) await pause(FULL_PIPE);
+      // A signal has only interrupted it.
+      else if (cause.code !== "EINTR") throw new StreamError(stream, cause);
+    }
+  }
+}
+
+/** The system's errors have a code. Any other one is a mistake in this file. */
+function isFromSystem(error: unknown): error is Error & { code: string } {
+  return error instanceof Error && "code" in error;
 }
 
 // --------------------------------------------------------------- the connection
 
 /** How long a connection may take: milliseconds. */
 const TIME_LIMIT = 10_000;
-/**
- * A server that closes after its first reply may be quicker than the end of a
- * one-line input. How long receive() waits for that end: milliseconds.
- */
+/** How long the input may go on after the server has closed: milliseconds. */
 const INPUT_END = 500;
+/** How long to wait before a full pipe is tried again: milliseconds. */
+const FULL_PIPE = 10;
 
 /** Opens the client socket, and tells a person at the keyboard about it. */
 async function connect(options: Options): Promise<Deno.TcpConn> {
   const interactive = Deno.stdin.isTerminal();
-  const waiting = interactive
-    ? setTimeout(() => say(`waiting for ${format(options)}`), 1000)
-    : undefined;
-  // In a pipe no setTimeout(): a process's first one costs a third of its start.
-  const signal = AbortSignal.timeout(TIME_LIMIT);
-  // Makes the socket, and waits for the three-way handshake.
-  const clientSocket = await Deno.connect({ ...options, signal });
-  if (waiting !== undefined) clearTimeout(waiting);
+  let clientSocket: Deno.TcpConn;
+  let waiting: ReturnType<typeof setTimeout> | undefined;
   try {
+    // Deno's question, if it has one, comes before the time limit begins.
+    await Deno.permissions.request({ name: "net", host: format(options) });
+    if (interactive) {
+      waiting = setTimeout(() => say(`waiting for ${format(options)}`), 1000);
+    }
+    // Not setTimeout(): the first one in a process takes 7 ms.
+    const signal = AbortSignal.timeout(TIME_LIMIT);
+    // Makes the socket, and waits for the three-way handshake.
+    clientSocket = await Deno.connect({ ...options, signal });
     clientSocket.setNoDelay(); // a line is sent when it is typed
-  } catch {
-    // macOS, when the server has reset it already: receive() will say so.
+  } catch (error) {
+    cannotConnect(error, options);
   }
+  clearTimeout(waiting);
   if (interactive) {
     const { localAddr, remoteAddr } = clientSocket;
     const end = Deno.build.os === "windows"
@@ -138,20 +164,19 @@ function pause(milliseconds: number): Promise<void> {
 
 // ------------------------------------------------------- options and messages
 
-interface Options {
-  /** Address or name of the server. @default "127.0.0.1" */
-  hostname: string;
-  /** Its port. @default 6789 */
-  port: number;
-}
+const OPTIONS = {
+  hostname: { type: "string", default: "127.0.0.1" },
+  port: { type: "string", short: "p", default: "6789" },
+  help: { type: "boolean", short: "h", default: false },
+} as const;
 
 const USAGE =
   `A TCP client: standard input to the server, its replies to standard output.
 
 Usage: deno run --allow-net client.ts [options]
 
-  --hostname NAME   the server's address or name (default 127.0.0.1)
-  -p, --port N      the server's port (default 6789)
+  --hostname NAME   the server's address or name (default ${OPTIONS.hostname.default})
+  -p, --port N      the server's port (default ${OPTIONS.port.default})
   -h, --help        show this
 
 Ctrl-D (on Windows Ctrl-Z, Enter) ends the input.
@@ -161,80 +186,63 @@ Examples:
   deno run --allow-net client.ts --hostname 192.168.1.20 --port 7000
   deno run --allow-net client.ts < message.txt > reply.txt`;
 
+interface Options {
+  hostname: string;
+  port: number;
+}
+
 /** Reads the options, or ends the process: 0 after help, 2 after a mistake. */
 async function readOptions(args: string[]): Promise<Options> {
-  if (args.length === 0) return { hostname: "127.0.0.1", port: 6789 };
-  // Loading it takes longer than all the rest of a short session.
-  const { parseArgs } = await import("node:util");
+  let values = {
+    hostname: OPTIONS.hostname.default as string,
+    port: OPTIONS.port.default as string,
+    help: false,
+  };
   try {
-    const { values } = parseArgs({
-      args,
-      options: {
-        hostname: { type: "string", default: "127.0.0.1" },
-        port: { type: "string", short: "p", default: "6789" },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    });
-    if (values.help) {
-      console.log(USAGE);
-      Deno.exit(0);
+    if (args.length > 0) {
+      // Loading it takes longer than all the rest of a short session.
+      const { parseArgs } = await import("node:util");
+      values = parseArgs({ args, options: OPTIONS }).values;
     }
+    if (values.help) showUsage();
     const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
     if (hostname === "") throw new Error("--hostname must not be empty");
     const port = /^[0-9]+$/.test(values.port) ? Number(values.port) : NaN;
-    if (!(port >= 1 && port <= 65535)) {
-      throw new Error(
-        `--port must be a whole number from 1 to 65535, ` +
-          `not ${JSON.stringify(values.port)}`,
-      );
-    }
-    return { hostname, port };
+    if (port >= 1 && port <= 65535) return { hostname, port };
+    throw new Error(
+      `--port must be a whole number from 1 to 65535, ` +
+        `not ${JSON.stringify(values.port)}`,
+    );
   } catch (error) {
-    fail(`${oneLine(error)} (--help shows the options)`, 2);
+    fail(`${messageOf(error)} (--help shows the options)`, 2);
   }
 }
 
-/** The commonest mistakes of who changes this program, and wants the stack. */
-function isMistake(error: unknown): error is Error {
-  return error instanceof ReferenceError ||
-    // With a code it is the system's EINVAL, which is a TypeError in Deno.
-    error instanceof TypeError && !("code" in error);
+function showUsage(): never {
+  try {
+    console.log(USAGE);
+  } catch (error) {
+    fail(`cannot write standard output: ${messageOf(error)}`);
+  }
+  Deno.exit(0);
 }
 
-/** Ends the process with one line that says what went wrong, and what to do. */
-function explain(error: unknown, options: Options): never {
-  const { hostname, port } = options;
+/** Says why there is no connection, and what to do about it. */
+function cannotConnect(error: unknown, options: Options): never {
   const address = format(options);
-  if (isMistake(error)) throw error;
-  if (error instanceof StreamError) {
-    if (error.stream === Deno.stdin) {
-      fail(`cannot read standard input: ${error.message}`);
-    }
-    if (error.stream === Deno.stdout) {
-      // Whoever read it has had enough, as in `| head -1`.
-      if (error.cause instanceof Deno.errors.BrokenPipe) Deno.exit(0);
-      fail(`cannot write standard output: ${error.message}`);
-    }
-    fail(
-      `lost the connection to ${address}: ${error.message}; ` +
-        `see whether the server still runs`,
-    );
-  }
-  if (error instanceof EarlyEnd) {
-    fail(
-      `${address} closed before the end of input: it stopped, or nothing ` +
-        `came for too long; what has no reply may be lost`,
-    );
-  }
   if (error instanceof Deno.errors.ConnectionRefused) {
-    // Unless told otherwise the server listens to its own machine alone.
-    const here = /^(localhost$|127\.|::1$)/.test(hostname);
-    const toAll = hostname.includes(":") ? "::" : "0.0.0.0";
+    // Unless told otherwise the server listens to its own machine alone. (The
+    // URL's host is the usual form of an address: 127.0.0.1 of 2130706433.)
+    const usual = URL.parse(`http://${address}`)?.hostname ?? options.hostname;
+    const here = /^(localhost$|127\.|\[::1\]$)/.test(usual);
+    const toAll = usual.startsWith("[") ? "::" : "0.0.0.0";
+    const { port } = options;
     fail(
       `nothing listens on ${address}; start the server first: ` +
         `deno run --allow-net server.ts` +
         (here ? "" : ` --hostname ${toAll}`) +
-        (port === 6789 ? "" : ` --port ${port}`),
+        (port === Number(OPTIONS.port.default) ? "" : ` --port ${port}`) +
+        `; if it runs, give the --hostname and --port of its first line`,
     );
   }
   if (error instanceof Deno.errors.NotCapable) {
@@ -246,7 +254,39 @@ function explain(error: unknown, options: Options): never {
         `check --hostname, and the firewalls on the way`,
     );
   }
-  fail(`cannot reach ${address}: ${oneLine(error)}; check --hostname`);
+  if (
+    error instanceof Deno.errors.ConnectionReset ||
+    error instanceof Deno.errors.NotConnected
+  ) lost(address, error); // the server has reset it as soon as it was there
+  fail(`cannot reach ${address}: ${messageOf(error)}; check --hostname`);
+}
+
+/** Ends the process with one line that says what went wrong, and what to do. */
+function explain(error: unknown, address: string): never {
+  if (error instanceof EarlyEnd) {
+    fail(
+      `${address} closed before the end of input: it stopped, nothing came for ` +
+        `too long, or it has too many clients from this address; what has no ` +
+        `reply may be lost`,
+    );
+  }
+  if (!(error instanceof StreamError)) throw error;
+  if (error.stream === Deno.stdin) {
+    fail(`cannot read standard input: ${error.message}`);
+  }
+  if (error.stream === Deno.stdout) {
+    // Whoever read it has had enough, as in `| head -1`.
+    if (error.cause instanceof Deno.errors.BrokenPipe) Deno.exit(0);
+    fail(`cannot write standard output: ${error.message}`);
+  }
+  lost(address, error);
+}
+
+function lost(address: string, error: unknown): never {
+  fail(
+    `lost the connection to ${address}: ${messageOf(error)}; ` +
+      `see whether the server still runs`,
+  );
 }
 
 function fail(message: string, code = 1): never {
@@ -255,12 +295,11 @@ function fail(message: string, code = 1): never {
 }
 
 function say(message: string): void {
-  console.error(`client: ${message}`);
+  console.error(`client: ${message.replaceAll(/[\r\n]+/g, " ")}`);
 }
 
-function oneLine(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return message.replaceAll("\n", " ");
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** An address as people write it; IPv6 in brackets. */
@@ -274,9 +313,5 @@ function format(
 
 if (import.meta.main) {
   const options = await readOptions(Deno.args);
-  try {
-    await main(options);
-  } catch (error) {
-    explain(error, options);
-  }
+  await main(options).catch((error) => explain(error, format(options)));
 }
