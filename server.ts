@@ -61,9 +61,9 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 
 // ---------------------------------------------------- the two ends of the pipe
 //
-// `connectionSocket.readable` and `.writable` would do this in a line. But the
-// first one to end closes the whole connection, with the reply still on its way:
-// https://github.com/denoland/deno/issues/22258
+// `connectionSocket.readable` and `.writable` would do this in a line. But at the
+// end of the client's bytes `.readable` closes the whole connection, and what
+// would be replied then is lost: https://github.com/denoland/deno/issues/22258
 
 /** A buffer starts small, for a quiet client, and grows for a busy one: bytes. */
 const SMALLEST_BUFFER = 1024;

@@ -46,6 +46,22 @@ Deno.test("copied alone into an empty folder, with an empty cache and no network
   await Deno.remove(folder, { recursive: true });
 });
 
+Deno.test({
+  name: "./server.ts and ./client.ts run",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const PATH = `${dirname(Deno.execPath())}:${Deno.env.get("PATH")}`;
+    const options = { cwd: root, env: { PATH } };
+    await using server = Script.command(["./server.ts", "--port=0"], options);
+    const { port } = await listening(server);
+    const command = ["./client.ts", "--port", `${port}`];
+    await using client = Script.command(command, options);
+    await client.write("è\n");
+    await client.closeInput();
+    assert.equal((await client.ending()).stdout, "È\n");
+  },
+});
+
 Deno.test("the narrowest permission is enough for both", async () => {
   const port = freePort();
   const permissions = [`--allow-net=127.0.0.1:${port}`];
@@ -92,7 +108,11 @@ Deno.test("each script begins with its licence", async () => {
       }
       if (!/\.(ts|mjs|py|java|go|c)$/.test(name)) continue;
       const text = await Deno.readTextFile(join(folder, name));
-      assert.match(text, /^(\/\/|#) SPDX-License-Identifier: 0BSD\n/, name);
+      assert.match(
+        text,
+        /^(#!.*\n)?(\/\/|#) SPDX-License-Identifier: 0BSD\n/,
+        name,
+      );
     }
   }
 });

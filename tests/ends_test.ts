@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { listening, Script } from "../lib/parts/process.ts";
-import { readAll, talk, writeAll } from "../lib/parts/tcp.ts";
+import { exchange, readAll, talk, writeAll } from "../lib/parts/tcp.ts";
 import { has, TERMINAL } from "./machine.ts";
 import { ask, SERVER, startFlood, startServer } from "./pair.ts";
 
@@ -150,6 +150,62 @@ Deno.test({
         await Deno.remove(folder, { recursive: true });
       });
     }
+  },
+});
+
+Deno.test({
+  name: "ends - lines that a pipe does not take are counted (python3)",
+  ignore: windows || !has("python3"),
+  async fn() {
+    // A pipe that does not block, and is not read until all clients have gone.
+    const program = `
+import fcntl, os, signal, socket, subprocess, sys
+reading, writing = os.pipe()
+fcntl.fcntl(writing, fcntl.F_SETFL, os.O_NONBLOCK | os.O_WRONLY)
+server = subprocess.Popen(sys.argv[1:], stdout=writing)
+os.close(writing)
+log = os.read(reading, 4096)
+for _ in range(3000):
+    client = socket.create_connection(("127.0.0.1", int(log.split(b":")[1])))
+    client.shutdown(socket.SHUT_WR)
+    client.recv(1)
+    client.close()
+server.send_signal(signal.SIGTERM)
+while data := os.read(reading, 4096): log += data
+sys.stdout.buffer.write(log)
+sys.exit(server.wait())
+`;
+    const command = [Deno.execPath(), "run", "--allow-net", SERVER, "--port=0"];
+    await using script = Script.command(["python3", "-c", program, ...command]);
+    const { code, stdout, stderr } = await script.ending();
+    assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+    const shown = stdout.match(/ (connected|closed), /g)!.length;
+    const lost = [...stdout.matchAll(/^(\d+) lines lost$/gm)]
+      .reduce((sum, [, count]) => sum + Number(count), 0);
+    assert.ok(lost > 0, "the pipe was to be full");
+    assert.equal(shown + lost, 6000, "lines that are not shown are counted");
+  },
+});
+
+Deno.test({
+  name: "ends - a server that is behind does not take a transfer for quiet",
+  ignore: windows,
+  async fn() {
+    await using server = await startServer();
+    const replies = Array.from(
+      { length: 15 },
+      () => exchange(server.address, text),
+    );
+    await server.script.stdoutMatch(/, 15 open/);
+    server.script.kill("SIGTERM");
+    await server.script.stdoutMatch(/stopping/);
+    server.script.kill("SIGSTOP");
+    await new Promise((resolve) => setTimeout(resolve, 3000)); // twice as long
+    server.script.kill("SIGCONT");
+    for (const reply of await Promise.all(replies)) {
+      assert.equal(reply.length, upper.length, "bytes of a reply were lost");
+    }
+    assert.equal((await server.script.ending()).code, 0);
   },
 });
 
