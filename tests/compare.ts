@@ -124,25 +124,23 @@ const CLIENTS: Peer[] = [
 ];
 
 /** A server that listens. */
-interface Running extends Peer, AsyncDisposable {
+interface Running extends Peer {
   script: Script;
   address: Address;
 }
 
-async function start(server: Peer): Promise<Running> {
-  const script = Script.command(server.command("0"));
-  const dispose = () => script[Symbol.asyncDispose]();
+/** Starts a server that runs as long as the stack is in scope. */
+async function start(
+  server: Peer,
+  stack: AsyncDisposableStack,
+): Promise<Running> {
+  const script = stack.use(Script.command(server.command("0")));
   const pattern = /listening on .*:([0-9]+)$/m;
-  try {
-    const [, port] = server.name === "socat"
-      ? await script.stderrMatch(pattern)
-      : await script.stdoutMatch(pattern);
-    const address = { hostname: "127.0.0.1", port: Number(port) };
-    return { ...server, script, address, [Symbol.asyncDispose]: dispose };
-  } catch (error) {
-    await dispose();
-    throw error;
-  }
+  const [, port] = server.name === "socat"
+    ? await script.stderrMatch(pattern)
+    : await script.stdoutMatch(pattern);
+  const address = { hostname: "127.0.0.1", port: Number(port) };
+  return { ...server, script, address };
 }
 
 // ---------------------------------------------------------------------- loads
@@ -186,12 +184,13 @@ const SERVER_LOADS: Load<Running>[] = [
     title: "quiet client: KB",
     suits: ({ forks }) => !forks,
     measure: async (server) => {
-      await using fresh = await start(server);
-      using _one = await hold(fresh.address, { connections: 1 });
-      const before = memory(fresh.script.pid, "VmRSS");
+      await using stack = new AsyncDisposableStack();
+      const { address, script } = await start(server, stack);
+      using _one = await hold(address, { connections: 1 });
+      const before = memory(script.pid, "VmRSS");
       const connections = 8000;
-      using _all = await hold(fresh.address, { connections, timeout: 30 });
-      return (memory(fresh.script.pid, "VmRSS") - before) / connections / 1000;
+      using _all = await hold(address, { connections, timeout: 30 });
+      return (memory(script.pid, "VmRSS") - before) / connections / 1000;
     },
   },
   {
@@ -199,9 +198,10 @@ const SERVER_LOADS: Load<Running>[] = [
     title: "after 500 MB: MB",
     suits: ({ forks }) => !forks,
     measure: async (server) => {
-      await using fresh = await start(server);
-      await bulk(fresh.address, { megabytes: 500 });
-      return memory(fresh.script.pid, "VmRSS") / 1e6;
+      await using stack = new AsyncDisposableStack();
+      const { address, script } = await start(server, stack);
+      await bulk(address, { megabytes: 500 });
+      return memory(script.pid, "VmRSS") / 1e6;
     },
   },
 ];
@@ -313,7 +313,7 @@ async function startAll(
   for (const server of servers) {
     say(`warm-up: ${server.name}`);
     try {
-      const one = stack.use(await start(server));
+      const one = await start(server, stack);
       await bulk(one.address, { megabytes: 50 });
       await messages(one.address, { seconds: 0.5 });
       running.push(one);
@@ -465,7 +465,7 @@ async function main(): Promise<void> {
   }
   if (isNamed(GROUPS, "client")) {
     const clients = present(CLIENTS.filter(isChosen));
-    const server = stack.use(await start(SERVERS[0]!));
+    const server = await start(SERVERS[0]!, stack);
     const loads = clientLoads(`${server.address.port}`);
     const results = await compare(loads, clients, rounds);
     tables += table(loads, clients, results) + "\n";

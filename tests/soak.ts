@@ -29,7 +29,7 @@ import { SERVER, startClient } from "./pair.ts";
 const GROWTH = 1.5;
 const LEAST_MINUTES = 4;
 
-const counted = { verified: 0, wrong: 0, connected: 0, closed: 0 };
+const counted = { verified: 0, wrong: 0, connected: 0, closed: 0, most: 0 };
 
 // ---------------------------------------------------------------------- texts
 
@@ -270,26 +270,17 @@ async function readLog(
       if (line.includes(" connected, ")) counted.connected += 1;
       if (line.includes(" closed, ")) counted.closed += 1;
     }
+    const open = counted.connected - counted.closed;
+    counted.most = Math.max(counted.most, open);
   }
 }
 
-/** What the server holds. */
-interface Sample {
-  descriptors: number;
-  megabytes: number;
-  connections: number;
+function descriptors(pid: number): number {
+  return [...Deno.readDirSync(`/proc/${pid}/fd`)].length;
 }
 
-function sample(pid: number): Sample {
-  return {
-    descriptors: [...Deno.readDirSync(`/proc/${pid}/fd`)].length,
-    megabytes: memory(pid, "VmRSS") / 1e6,
-    connections: counted.connected - counted.closed,
-  };
-}
-
-function most(samples: Sample[], what: keyof Sample): number {
-  return Math.max(...samples.map((one) => one[what]));
+function megabytes(pid: number): number {
+  return memory(pid, "VmRSS") / 1e6;
 }
 
 // -------------------------------------------------------------------- program
@@ -308,9 +299,9 @@ async function main(minutes: number): Promise<void> {
   log.then(() => listening.reject(new Error("the server has ended")));
   const address = { hostname: "127.0.0.1", port: await listening.promise };
 
-  const first = sample(server.pid);
-  const samples = [first];
-  const clock = setInterval(() => samples.push(sample(server.pid)), 250);
+  const descriptorsBefore = descriptors(server.pid);
+  const samples = [megabytes(server.pid)];
+  const clock = setInterval(() => samples.push(megabytes(server.pid)), 250);
   const end = performance.now() + 60_000 * minutes;
   const sessions = new Map<string, number>();
   const again = async ({ name, run }: Kind, isRight: boolean) => {
@@ -334,53 +325,42 @@ async function main(minutes: number): Promise<void> {
   const tooLate = moment(60_000 * (minutes + 1)).then(() => false);
   const allGone = await Promise.race([gone(), tooLate]);
   clearInterval(clock);
-  const last = sample(server.pid);
-  samples.push(last);
+  const descriptorsAfter = descriptors(server.pid);
+  const memoryAfter = megabytes(server.pid);
   server.kill("SIGTERM");
   const [{ code }] = await Promise.all([server.status, log]);
 
-  const quarter = samples.slice(0, Math.ceil(samples.length / 4));
-  const held = (what: keyof Sample) =>
-    [first[what], most(quarter, what), most(samples, what), last[what]]
-      .map(whole).join(" | ");
-  console.log(
-    `| the server held | at start | first quarter | peak | at end |
-| --- | ---: | ---: | ---: | ---: |
-| connections | ${held("connections")} |
-| descriptors | ${held("descriptors")} |
-| memory, MB | ${held("megabytes")} |
-
-| in ${minutes} minutes | |
-| --- | ---: |`,
-  );
+  const quarter = Math.max(...samples.slice(0, Math.ceil(samples.length / 4)));
   const rows: [string, number][] = [
     ...[...RIGHT, ...WRONG].map(({ name }): [string, number] => [
       `clients that ${name}`,
       sessions.get(name) ?? 0,
     ]),
     ["connections accepted", counted.connected],
+    ["connections at once, at most", counted.most],
     ["bytes verified", counted.verified],
     ["replies with wrong or missing bytes", counted.wrong],
+    ["descriptors before", descriptorsBefore],
+    ["descriptors after", descriptorsAfter],
+    ["memory before: MB", samples[0]!],
+    ["memory, at most, in the first quarter: MB", quarter],
+    ["memory after: MB", memoryAfter],
   ];
+  console.log(`| in ${minutes} minutes | |\n| --- | ---: |`);
   for (const [what, count] of rows) {
-    console.log(`| ${what} | ${whole(count)} |`);
+    console.log(`| ${what} | ${Math.round(count).toLocaleString("en")} |`);
   }
 
   const failures = [
     !allGone && "clients still wait, a minute after the end",
     counted.wrong > 0 && "replies had wrong or missing bytes",
     code !== 0 && `the server ended with exit code ${code}`,
-    last.descriptors > first.descriptors && "descriptors were not given back",
-    minutes >= LEAST_MINUTES &&
-    last.megabytes > GROWTH * most(quarter, "megabytes") &&
+    descriptorsAfter > descriptorsBefore && "descriptors were not given back",
+    minutes >= LEAST_MINUTES && memoryAfter > GROWTH * quarter &&
     "memory grew after the first quarter",
   ].filter((failure) => failure !== false);
   for (const failure of failures) console.error(`soak: ${failure}`);
   Deno.exit(failures.length > 0 ? 1 : 0);
-}
-
-function whole(value: number): string {
-  return Math.round(value).toLocaleString("en");
 }
 
 if (import.meta.main) {
