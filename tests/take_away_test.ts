@@ -9,7 +9,7 @@
  */
 
 import assert from "node:assert/strict";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
 import {
   type Address,
@@ -23,9 +23,9 @@ import { has } from "./machine.ts";
 import { ask, CLIENT, readSlowly, SERVER, startFlood } from "./pair.ts";
 
 interface Row {
-  /** What is taken away, as tests/README.md has it. */
+  /** What is taken away, as README.md has it. */
   part: string;
-  /** What then happens. */
+  /** What then happens, as README.md has it. */
   without: string;
   script: string;
   /** What is replaced by what; each text is there just once. */
@@ -292,30 +292,29 @@ async function saysWhatToDo(path: string): Promise<boolean> {
 
 const ROWS: Row[] = [
   {
-    part: "the two ends of the pipe: read() instead of .readable",
-    without: "the whole connection closes at the end of the input, and what " +
-      "would be replied then is lost",
+    part: "the pipe's ends: read(), not .readable",
+    without: "what is replied after the end of input is lost",
     script: SERVER,
     edits: [["await bytesFrom(client)", "await connectionSocket.readable"]],
     holds: withServer(endIsWhole),
   },
   {
-    part: "the two ends of the pipe: the second buffer",
-    without: "the next read writes over a reply that is still being sent",
+    part: "the pipe's ends: the second buffer",
+    without: "the next read writes over a reply not yet sent",
     script: SERVER,
     edits: [["      [buffer, other] = [other, buffer];\n", ""]],
     holds: withServer(replyIsWhole),
   },
   {
     part: "the text's stream: a character that is cut",
-    without: "a letter whose bytes come in two packets stays as it was",
+    without: "a letter that comes in two packets stays small",
     script: SERVER,
     edits: [["length - unfinished(length)", "length"]],
     holds: withServer(cutIsMended),
   },
   {
     part: "serve() is not awaited",
-    without: "each client waits until the one before it has left",
+    without: "a client waits until the one before it has left",
     script: SERVER,
     edits: [[
       "    serve(connectionSocket);",
@@ -325,7 +324,7 @@ const ROWS: Row[] = [
   },
   {
     part: "setNoDelay()",
-    without: "a small reply waits for the acknowledgement of the one before",
+    without: "a reply waits until the one before is acknowledged",
     script: SERVER,
     edits: [["    connectionSocket.setNoDelay();", "   "]],
     holds: serverSetsNoDelay,
@@ -333,7 +332,7 @@ const ROWS: Row[] = [
   },
   {
     part: "who may come in: the try around accept()",
-    without: "a client that resets before it is accepted ends the server",
+    without: "a client that resets at once ends the server",
     script: SERVER,
     edits: [["      if (service.stopping) return null;", "      throw error;"]],
     holds: withServer(survivesResets),
@@ -364,7 +363,7 @@ const ROWS: Row[] = [
   },
   {
     part: "whose turn it is",
-    without: "a few clients that flood keep all others waiting for seconds",
+    without: "clients that flood hold all others up for seconds",
     script: SERVER,
     edits: [["      return othersTurn();\n", ""]],
     holds: withServer(newcomersAreServed),
@@ -386,8 +385,7 @@ const ROWS: Row[] = [
   },
   {
     part: "how it stops: the goodbye",
-    without: "close() is a reset if the client sends more, and takes back a " +
-      "reply on its way",
+    without: "close() may be a reset, and take back a reply",
     script: SERVER,
     edits: [[
       "if (client.replying) client.close();",
@@ -415,29 +413,29 @@ const ROWS: Row[] = [
     holds: saysWhatToDo,
   },
   {
-    part: "the client: the half-close",
-    without: "the server waits for more, and the client never ends",
+    part: "client.ts: the half-close",
+    without: "the server waits for more; the client never ends",
     script: CLIENT,
     edits: [["() => clientSocket.closeWrite()", "() => Promise.resolve()"]],
     holds: (path) => runClient(path, { input: "a\n" }),
   },
   {
-    part: "the client: setNoDelay()",
-    without: "a line waits for the acknowledgement of the one before",
+    part: "client.ts: setNoDelay()",
+    without: "a line waits until the one before is acknowledged",
     script: CLIENT,
     edits: [["    clientSocket.setNoDelay();", "   "]],
     holds: clientSetsNoDelay,
     needs: "strace",
   },
   {
-    part: "the client: input after the server's end",
+    part: "client.ts: input after the server's end",
     without: "a line is lost, and the exit code is 0",
     script: CLIENT,
     edits: [["    if (state.serverClosed) throw new EarlyEnd();\n", ""]],
     holds: earlyEndIsTold,
   },
   {
-    part: "the client: a full pipe is tried again",
+    part: "client.ts: a full pipe is tried again",
     without: "a slow reader of the output loses the reply",
     script: CLIENT,
     edits: [["cause instanceof Deno.errors.WouldBlock", "false"]],
@@ -445,6 +443,17 @@ const ROWS: Row[] = [
     needs: "python3",
   },
 ];
+
+Deno.test("README - what you may leave out is what is taken away here", async () => {
+  const readme = await Deno.readTextFile(join(dirname(SERVER), "README.md"));
+  const [, here] = readme.split("\n### What you may leave out\n");
+  const [, , ...rows] = here!.split("\n## ")[0]!.match(/^\|.*\|$/gm)!;
+  const plain = rows.map((row) => row.replaceAll("`", "").split(/ *\| */));
+  assert.deepEqual(
+    plain.map((cells) => cells.slice(1, -1)),
+    ROWS.map(({ part, without }) => [part, without]),
+  );
+});
 
 for (const { part, without, script, edits, holds, needs } of ROWS) {
   Deno.test({
