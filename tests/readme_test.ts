@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: 0BSD
 
-/** The README against what it speaks of. */
+/** The pages against what they speak of; README.md above all. */
 
 import assert from "node:assert/strict";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { listening, Script } from "../lib/parts/process.ts";
+import { freePort } from "./machine.ts";
 import { CLIENT, SERVER, startClient } from "./pair.ts";
 
 const root = dirname(SERVER);
@@ -17,17 +18,113 @@ function section(heading: string): string {
   return text.split("\n## ")[0]!;
 }
 
+/** The blocks of code in a section, in one language or in none. */
+function blocks(heading: string, language = ""): string[] {
+  const fenced = section(heading).matchAll(/^```(\w*)\n([^]*?)^```$/gm);
+  return [...fenced].filter(([, name]) => name === language)
+    .map(([, , code]) => code!);
+}
+
+// --------------------------------------------------------------- the short pair
+
+/** The short pair, as the page has it, in a folder of its own. */
+class ShortPair implements AsyncDisposable {
+  readonly server: string;
+  readonly client: string;
+
+  private constructor(readonly folder: string) {
+    this.server = join(folder, "short_server.ts");
+    this.client = join(folder, "short_client.ts");
+  }
+
+  static async save(): Promise<ShortPair> {
+    const pair = new ShortPair(await Deno.makeTempDir());
+    const [server, client, ...more] = blocks("Three rungs", "ts");
+    assert.deepEqual(more, []);
+    await Deno.writeTextFile(pair.server, server!);
+    await Deno.writeTextFile(pair.client, client!);
+    return pair;
+  }
+
+  async startServer(): Promise<Script> {
+    const server = Script.start(this.server, { args: [`${freePort()}`] });
+    await listening(server);
+    return server;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Deno.remove(this.folder, { recursive: true });
+  }
+}
+
+async function succeeds(command: string[]): Promise<void> {
+  await using script = Script.command(command);
+  const { code, stdout, stderr } = await script.ending();
+  assert.equal(code, 0, stdout + stderr);
+}
+
+Deno.test("README - the short pair: types, lint, no imports", async () => {
+  await using pair = await ShortPair.save();
+  for (const task of ["check", "lint"]) {
+    await succeeds([Deno.execPath(), task, pair.server, pair.client]);
+  }
+  for (const path of [pair.server, pair.client]) {
+    assert.doesNotMatch(await Deno.readTextFile(path), /\bimport\b/);
+  }
+});
+
+Deno.test("README - the short server keeps all promises, full text too", async () => {
+  await using pair = await ShortPair.save();
+  await using server = await pair.startServer();
+  const { port } = await listening(server);
+  await succeeds([
+    ...[Deno.execPath(), "run", "--allow-net"],
+    ...[join(root, "lib", "conformance.ts"), "--strict", "--port", `${port}`],
+  ]);
+});
+
+Deno.test("README - 5 MB come through the short pair", async () => {
+  await using pair = await ShortPair.save();
+  await using server = await pair.startServer();
+  const { port } = await listening(server);
+  await using client = Script.start(pair.client, { args: [`${port}`] });
+  const text = "perché no? ß\n".repeat(350_000);
+  await client.write(text);
+  await client.closeInput();
+  const { code, stdout, stderr } = await client.ending();
+  assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+  assert.ok(stdout === text.toUpperCase(), `${stdout.length} characters came`);
+});
+
+Deno.test("README - its table of the three pairs counts their lines", async () => {
+  const count = async (path: string) =>
+    (await Deno.readTextFile(join(root, path))).split("\n").length - 1;
+  const [server, client] = blocks("Three rungs", "ts")
+    .map((code) => code.split("\n").length - 1);
+  const peers = "tests/peers/recipe";
+  assert.deepEqual(
+    [...section("Three rungs").matchAll(/\| (\d+ and \d+) /g)]
+      .map(([, lines]) => lines),
+    [
+      `${await count(`${peers}.ts`)} and ${await count(`${peers}_client.ts`)}`,
+      `${server} and ${client}`,
+      `${await count("server.ts")} and ${await count("client.ts")}`,
+    ],
+  );
+});
+
+// -------------------------------------------------------------------- README.md
+
 Deno.test("README - the names that it gives the lecture's words are in the code", async () => {
   const code = await Deno.readTextFile(SERVER) +
     await Deno.readTextFile(CLIENT);
-  const [, diagram, tables] = section("The lecture, in the code").split("```");
-  const inDiagram = diagram!.match(/[A-Za-z.]+\(|[a-z]+Socket\b/g)!
-    .filter((name) => name !== "rgba(");
-  const inTables = [...tables!.matchAll(/`([^`]+)`/g)]
-    .flatMap(([, quoted]) => quoted!.match(/[A-Za-z]+(\.[a-z]\w*)*\b\(?/g)!)
-    .filter((name) => !/^(server|client)\.ts$/.test(name));
-  const named = [...inDiagram, ...inTables];
-  assert.ok(named.length > 40, `${named.length} names`);
+  const [diagram] = blocks("The lecture, in the code", "mermaid");
+  const rows = section("The lecture, in the code").match(/^\|.*\|$/gm)!;
+  const inDiagram = diagram!.match(/[A-Za-z.]+\(|[a-z]+Socket\b/g)!;
+  const inTable = [...rows.join("\n").matchAll(/`([^`]+)`/g)]
+    .flatMap(([, quoted]) => quoted!.match(/[A-Za-z]+(\.[a-z]\w*)*\b\(?/g)!);
+  const named = [...inDiagram, ...inTable];
+  assert.ok(named.length > 30, `${named.length} names`);
   const uncommented = code.replace(/\/\*[^]*?\*\/|\/\/ .*/g, "");
   for (const name of named) {
     const literal = name.replaceAll(".", "\\.").replace("(", "\\(");
@@ -39,75 +136,104 @@ Deno.test("README - the names that it gives the lecture's words are in the code"
 });
 
 Deno.test("README - its other service, by its diff, does what is shown", async () => {
-  const [, diff, , session] = section("Copy it").split("```");
-  let service = await Deno.readTextFile(SERVER);
-  const [, ...changes] = diff!.split(/^-/m);
-  for (const change of changes) {
-    const [before, ...after] = change.split("\n+");
-    assert.equal(service.split(`\n${before}\n`).length, 2, before);
-    // What is more than a line is a new function, at the end.
-    const [line, ...more] = after.join("\n").split("\n");
-    service = service.replace(before!, line!) + more.join("\n");
-  }
-  service = service
-    .replace(/\/\/ -+ fast uppercase\n[^]*(?=\/\/ -+ options)/, "")
-    .replace(/\/\*\* How many bytes at the end begin[^]*?\n\}\n/, "");
+  const [diff] = blocks("Copy it", "diff");
+  const [session] = blocks("Copy it");
+  const lines = (sign: string) =>
+    diff!.match(/^[+-].*$/gm)!.filter((line) => line.startsWith(sign))
+      .map((line) => line.slice(1)).join("\n");
+  const service = await Deno.readTextFile(SERVER);
+  assert.equal(service.split(lines("-")).length, 2);
+  const changed = service.replace(lines("-"), () => lines("+"))
+    .replace(/\/\/ -+ the text's stream\n[^]*(?=\/\/ -+ who is connected)/, "");
+  assert.doesNotMatch(changed, /class UppercaseStream/);
 
   const folder = await Deno.makeTempDir();
   const path = join(folder, "server.ts");
-  await Deno.writeTextFile(path, service);
+  await Deno.writeTextFile(path, changed);
+  await succeeds([Deno.execPath(), "check", path]);
   {
-    await using check = Script.command([Deno.execPath(), "check", path]);
-    const { code, stderr } = await check.ending();
-    assert.equal(code, 0, stderr);
+    await using server = Script.start(path, { args: ["--port", "0"] });
+    const [, said, answered] = session!.match(
+      /^\$ echo '(.*)' \| .*\n([^]*)$/,
+    )!;
+    await using client = startClient(await listening(server));
+    await client.write(`${said}\n`);
+    await client.closeInput();
+    assert.equal((await client.ending()).stdout, answered);
   }
-
-  await using server = Script.start(path, { args: ["--port", "0"] });
-  const [, said, answered] = session!.match(
-    /^\n\$ printf '(.*)' \| .*\n([^]*)$/,
-  )!;
-  await using client = startClient(await listening(server));
-  await client.write(said!.replaceAll("\\n", "\n"));
-  await client.closeInput();
-  assert.equal((await client.ending()).stdout, answered!.trimEnd());
-  await server[Symbol.asyncDispose]();
   await Deno.remove(folder, { recursive: true });
 });
 
-Deno.test("README - its option tables and --help name the same options", async () => {
-  const [, server, client] = section("Options and exit codes")
-    .split(/^\| `(?:server|client)\.ts` +\| default/m);
-  for (const [table, path] of [[server!, SERVER], [client!, CLIENT]] as const) {
-    const inTable = table.split("\n| exit code")[0]!.match(
-      /--[a-z]+[a-z-]*(?=[ `])/g,
-    );
+Deno.test("README - names the same options as --help", async () => {
+  const text = section("Options, promises, limits");
+  const [sentence] = text.match(/`client\.ts` has [^.]*\./)!;
+  const told = [
+    [SERVER, text.match(/^\|.*\|$/gm)!.join("\n")],
+    [CLIENT, sentence],
+  ] as const;
+  for (const [path, text] of told) {
     await using script = Script.start(path, { args: ["--help"] });
     const { stdout } = await script.ending();
-    const inHelp = stdout.match(/(?<=^ {2}(?:-[a-z], )?)--[a-z-]+/gm);
-    assert.deepEqual(inTable, inHelp, path);
+    assert.deepEqual(
+      text.match(/--[a-z]+[a-z-]*(?=[ `])/g),
+      stdout.match(/(?<=^ {2}(?:-[a-z], )?)--[a-z-]+/gm),
+      path,
+    );
   }
 });
 
-Deno.test("README - its links into the project lead somewhere", async () => {
-  const links = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link!);
-  for (const link of links) {
-    if (/^https:/.test(link)) continue;
-    if (!link.startsWith("#")) await Deno.stat(join(root, link));
-    else assert.match(readme, new RegExp(`^## ${link.slice(1)}$`, "im"), link);
+// -------------------------------------------------------------------- all pages
+
+/** All pages of the project, by their paths from its top folder. */
+async function pages(): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  const folders = [root];
+  for (const folder of folders) {
+    for await (const { name, isDirectory } of Deno.readDir(folder)) {
+      const path = join(folder, name);
+      if (isDirectory && !name.startsWith(".")) folders.push(path);
+      if (!name.endsWith(".md")) continue;
+      found.set(relative(root, path), await Deno.readTextFile(path));
+    }
+  }
+  return found;
+}
+
+/** A page without its blocks of code. */
+function prose(page: string): string {
+  return page.replace(/^ *```[^]*?^ *```$/gm, "");
+}
+
+/** The anchors of a page's headings, as GitHub makes them. */
+function anchors(page: string): string[] {
+  return [...prose(page).matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    heading!.toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, "")
+      .replaceAll(" ", "-")
+  );
+}
+
+Deno.test("pages - their links into the project lead somewhere", async () => {
+  for (const [page, text] of await pages()) {
+    for (const [, link] of prose(text).matchAll(/\]\(([^)]+)\)/g)) {
+      if (/^https:/.test(link!)) continue;
+      const [path, anchor] = link!.split("#");
+      const target = path === "" ? page : join(dirname(page), path!);
+      const where = `${page}: ${link}`;
+      await assert.doesNotReject(() => Deno.stat(join(root, target)), where);
+      if (anchor === undefined) continue;
+      const linked = await Deno.readTextFile(join(root, target));
+      assert.ok(anchors(linked).includes(anchor), where);
+    }
   }
 });
 
-Deno.test("README - its tasks exist", async () => {
+Deno.test("pages - their tasks exist", async () => {
   const { tasks } = JSON.parse(
     await Deno.readTextFile(join(root, "deno.json")),
   );
-  for (const [, name] of readme.matchAll(/deno(?:@2\.9\.6)? task ([a-z]+)/g)) {
-    assert.ok(name! in tasks, `no task ${name}`);
+  for (const [page, text] of await pages()) {
+    for (const [, name] of text.matchAll(/deno(?:@[0-9.]+)? task ([a-z]+)/g)) {
+      assert.ok(name! in tasks, `${page}: no task ${name}`);
+    }
   }
-});
-
-Deno.test("README - shows the HAProxy configuration that its test runs", async () => {
-  const path = join(root, "tests", "haproxy.cfg");
-  const configuration = await Deno.readTextFile(path);
-  assert.ok(readme.includes("```\n" + configuration + "```\n"));
 });
