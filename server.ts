@@ -168,8 +168,8 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
 
 const NOTHING = new Uint8Array(0);
 
-// Where uppercase() works, never for two streams at a time. It reads four bytes
-// and writes eight, also at the very end: so much is spare.
+// Where uppercase() works, never for two streams at a time. It reads words of four
+// bytes and writes entries of eight, also at the very end: so much is spare.
 const SPARE = 8;
 let input = NOTHING;
 let output = NOTHING;
@@ -208,7 +208,7 @@ function uppercase(end: number): Uint8Array {
   let from = 0; // where we are in the input
   let to = 0; // and in the output
   while (from < end) {
-    // ASCII, four bytes at a time.
+    // ASCII, four bytes at a time (true: the first byte is the lowest).
     let word = inputWords.getInt32(from, true);
     while ((word & TOP_BITS) === 0) {
       outputWords.setInt32(to, uppercaseWord(word), true);
@@ -334,9 +334,9 @@ class Client {
     log(`${this.#address} connected, ${clients.size} open`);
   }
 
-  /** Notes that bytes have moved. */
+  /** Notes that bytes have moved; after the goodbye they no longer count. */
   moved(): void {
-    this.movedAt = service.ticks;
+    if (!this.leaving) this.movedAt = service.ticks;
     service.moves += 1;
   }
 
@@ -360,6 +360,7 @@ class Client {
 function reason(error: unknown): string {
   if (
     error instanceof Deno.errors.ConnectionReset ||
+    error instanceof Deno.errors.ConnectionAborted || // Windows
     error instanceof Deno.errors.BrokenPipe
   ) return "reset by the client";
   // The system's errors have a code; any other one is a mistake in this file.
@@ -381,7 +382,8 @@ async function acceptNext(
   { maxConnections, maxPerAddress }: Options,
 ): Promise<Deno.TcpConn | null> {
   while (true) {
-    while (clients.size >= maxConnections && !service.stopping) {
+    while (clients.size >= maxConnections) {
+      if (service.stopping) return null;
       printOnce(`${maxConnections} clients connected: more wait for a place`);
       await service.change.promise;
     }
