@@ -35,6 +35,8 @@ const state = {
   sentAll: false,
   /** The server has closed its side. */
   serverClosed: false,
+  /** Why not all input could be sent. */
+  sendError: undefined as StreamError | undefined,
 };
 
 /** Standard input to the socket. */
@@ -48,8 +50,9 @@ async function send(clientSocket: Deno.TcpConn): Promise<void> {
   } catch (error) {
     // A server that no longer takes anything may have sent replies before.
     // receive() prints those, and says what happened.
-    if (error instanceof StreamError && error.stream === clientSocket) return;
-    throw error;
+    if (!(error instanceof StreamError)) throw error;
+    if (error.stream !== clientSocket) throw error;
+    state.sendError = error;
   }
 }
 
@@ -60,7 +63,10 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
   if (state.sentAll) return;
   // A server that closes after its last reply may be quicker than the end of the
   // input. An input that goes on has lost its server.
-  await pause(INPUT_END);
+  if (!state.sendError) await pause(INPUT_END);
+  if (state.sendError?.cause instanceof Deno.errors.ConnectionReset) {
+    throw state.sendError; // the server did not close, it broke off
+  }
   throw new EarlyEnd();
 }
 
@@ -234,7 +240,7 @@ function cannotConnect(error: unknown, options: Options): never {
     // Unless told otherwise the server listens to its own machine alone. (The
     // URL's host is the usual form of an address: 127.0.0.1 of 2130706433.)
     const usual = URL.parse(`http://${address}`)?.hostname ?? options.hostname;
-    const here = /^(localhost$|127\.|\[::1\]$)/.test(usual);
+    const here = /^(localhost$|127\.|\[::1\]$|\[::ffff:7f)/.test(usual);
     const toAll = usual.startsWith("[") ? "::" : "0.0.0.0";
     const { port } = options;
     fail(

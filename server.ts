@@ -65,17 +65,17 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 // end of the client's bytes `.readable` closes the whole connection, and what
 // would be replied then is lost: https://github.com/denoland/deno/issues/22258
 
-/** A buffer starts small, for a quiet client, and grows for a busy one: bytes. */
+/** Bytes in a buffer: few for a quiet client, and more and more for a busy one. */
 const SMALLEST_BUFFER = 1024;
 const LARGEST_BUFFER = 256 * 1024;
-/** What one buffer of each client may add up to: bytes. */
-const ALL_BUFFERS = 16 * 1024 * 1024;
+/** Bytes that clients share: the more clients there are, the less each may grow. */
+const SHARED = 16 * 1024 * 1024;
 
 /** What the client sends, until it closes its sending side. */
 function bytesFrom(client: Client): ReadableStream<Uint8Array> {
   // Two buffers take turns: while the reply to one is being written, the next
-  // bytes are read into the other. No third read begins before that reply has
-  // been written, for the pipe asks for one chunk at a time.
+  // bytes are read into the other. Only one chunk can wait in the pipe, so no
+  // third read begins before that reply has been written.
   let buffer = new Uint8Array(SMALLEST_BUFFER);
   let other = new Uint8Array(SMALLEST_BUFFER);
   return new ReadableStream({
@@ -86,14 +86,15 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
       client.moved();
       controller.enqueue(buffer.subarray(0, count));
 
-      // A full buffer did not hold all that had come: the next one is larger.
-      const most = Math.min(LARGEST_BUFFER, ALL_BUFFERS / clients.size);
+      // A full buffer did not hold all that had come: the next one is larger,
+      // 1, 4, 16, 64 and 256 KiB.
+      const most = Math.min(LARGEST_BUFFER, SHARED / clients.size);
       const size = Math.floor(Math.min(4 * count, most));
       if (count === buffer.length && other.length < size) {
         other = new Uint8Array(size);
       }
       [buffer, other] = [other, buffer];
-      return othersTurn();
+      return othersTurn(); // the pipe asks for no more before this settles
     },
   }, { highWaterMark: 0 }); // it reads when it is asked to, and not before
 }
@@ -106,7 +107,8 @@ function bytesTo(client: Client): WritableStream<Uint8Array> {
   return new WritableStream({
     async write(reply) {
       client.replying = true;
-      for (let sent = 0; sent < reply.length && !client.leaving;) {
+      // After the goodbye nothing more can be sent.
+      for (let sent = 0; sent < reply.length && !client.goodbye;) {
         const count = await client.connectionSocket.write(reply.subarray(sent));
         sent += count;
         client.sent += count;
@@ -118,6 +120,9 @@ function bytesTo(client: Client): WritableStream<Uint8Array> {
 }
 
 // ----------------------------------------------------------- the text's stream
+//
+// Without this, the pipe would decode the bytes, call toUpperCase() and encode the
+// text again. That is several times slower, and replaces what is no UTF-8.
 
 /**
  * Uppercases UTF-8 text, exactly as `toUpperCase()` does, wherever the text is
@@ -130,17 +135,17 @@ function bytesTo(client: Client): WritableStream<Uint8Array> {
  * ```ts
  * import { UppercaseStream } from "./server.ts";
  *
- * const reply = ReadableStream.from(["perch", "é no", "? ß"])
- *   .pipeThrough(new TextEncoderStream())
- *   .pipeThrough(new UppercaseStream());
+ * // "è" has two bytes, and TCP may cut between them.
+ * const chunks = [Uint8Array.of(0x63, 0xc3), Uint8Array.of(0xa8)];
+ * const reply = ReadableStream.from(chunks).pipeThrough(new UppercaseStream());
  *
- * if (await new Response(reply).text() !== "PERCHÉ NO? SS") throw new Error();
+ * if (await new Response(reply).text() !== "CÈ") throw new Error();
  * ```
  */
 export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
   /** Makes a stream at the beginning of a text. */
   constructor() {
-    // TCP cuts anywhere: a character that is not whole yet waits here.
+    // TCP cuts anywhere: the bytes of a character that is not whole wait here.
     let begun = NOTHING;
     super({
       transform(chunk, controller) {
@@ -149,7 +154,7 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
         input.set(begun);
         input.set(chunk, begun.length);
         const end = length - unfinished(length);
-        begun = end < length ? input.slice(end, length) : NOTHING;
+        begun = end < length ? input.slice(end, length) : NOTHING; // a copy
 
         const reply = uppercase(end);
         if (reply.length > chunk.length) {
@@ -168,8 +173,8 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
 
 const NOTHING = new Uint8Array(0);
 
-// Where uppercase() works, never for two streams at a time. It reads four bytes
-// and writes eight, also at the very end: so much is spare.
+// Where uppercase() works, never for two streams at a time. It reads words of four
+// bytes and writes entries of eight, also at the very end: so much is spare.
 const SPARE = 8;
 let input = NOTHING;
 let output = NOTHING;
@@ -204,11 +209,13 @@ function sizeOf(first: number): number {
 
 /** Uppercases the input up to `end`; the reply is good until the next call. */
 function uppercase(end: number): Uint8Array {
-  input.fill(0xff, end, end + SPARE); // 0xff ends each of the three loops
+  // 0xff is no ASCII and no later byte of a character: no loop goes beyond it.
+  input.fill(0xff, end, end + SPARE);
   let from = 0; // where we are in the input
   let to = 0; // and in the output
   while (from < end) {
-    // ASCII, four bytes at a time.
+    // ASCII, four bytes at a time (true: the first byte is the lowest, as in
+    // `replies` on each machine that Deno runs on).
     let word = inputWords.getInt32(from, true);
     while ((word & TOP_BITS) === 0) {
       outputWords.setInt32(to, uppercaseWord(word), true);
@@ -228,10 +235,11 @@ function uppercase(end: number): Uint8Array {
         continue;
       }
       if (replies[2 * point] === 0) learn(point);
-      const rest = replies[2 * point + 1]!;
+      const second = replies[2 * point + 1]!;
+      // All eight bytes: the next reply covers what is too much.
       outputWords.setInt32(to, replies[2 * point]!, true);
-      outputWords.setInt32(to + 4, rest, true);
-      to += rest >>> 24; // the eighth byte: the reply's length
+      outputWords.setInt32(to + 4, second, true);
+      to += second >>> 24; // the eighth byte
       from += sizeOf(input[from]!);
     }
   }
@@ -255,9 +263,9 @@ function uppercaseWord(word: number): number {
 }
 
 /**
- * The reply to each code point, learnt when it first comes: eight bytes, of which
- * the last is the reply's length. Uppercase depends on nothing but the character
- * itself (Unicode 16.0, 3.13), and has six bytes at most.
+ * The reply to each code point: two words, which are 0 until it first comes. The
+ * first six of their eight bytes hold the reply, and the eighth its length. (No
+ * reply is longer, and none depends on other characters: Unicode 16.0, 3.13.)
  */
 const replies = new Int32Array(2 * 0x110000);
 
@@ -298,11 +306,11 @@ function codePointAt(at: number): number {
 const clients = new Set<Client>();
 
 const service = {
-  /** True from the first Ctrl-C on. */
+  /** True from the first Ctrl-C or SIGTERM on. */
   stopping: false,
-  /** The time that clients are measured by; see watchQuietClients(). */
-  ticks: 0,
-  /** How often bytes have moved; see rest(). */
+  /** Milliseconds, as watchQuietClients() counts them. */
+  clock: 0,
+  /** How often bytes have moved, for turnAndRest(). */
   moves: 0,
   /** Settles when a client has left, and at Ctrl-C. */
   change: Promise.withResolvers<void>(),
@@ -318,12 +326,12 @@ class Client {
   /** Bytes that came, and bytes of replies that went. */
   received = 0;
   sent = 0;
-  /** The tick in which the last of them did. */
-  movedAt = service.ticks;
-  /** A reply waits until the client reads. */
+  /** When the last of these bytes moved, by the service's clock. */
+  movedAt = service.clock;
+  /** A write() has not ended: the client has to read first, or it is about to end. */
   replying = false;
-  /** Why this side has ended the connection. */
-  leaving: string | undefined;
+  /** Why this side has closed its sending side. */
+  goodbye: string | undefined;
 
   readonly #address: string;
   readonly #connected = performance.now();
@@ -334,9 +342,9 @@ class Client {
     log(`${this.#address} connected, ${clients.size} open`);
   }
 
-  /** Notes that bytes have moved. */
+  /** Notes that bytes have moved; after the goodbye they no longer count. */
   moved(): void {
-    this.movedAt = service.ticks;
+    if (!this.goodbye) this.movedAt = service.clock;
     service.moves += 1;
   }
 
@@ -350,7 +358,7 @@ class Client {
     const seconds = ((performance.now() - this.#connected) / 1000).toFixed(1);
     const line = `${this.#address} closed, ${this.received} bytes in, ` +
       `${this.sent} bytes out, ${seconds} s`;
-    why = this.leaving ?? why;
+    why = this.goodbye ?? why;
     if (why === undefined) log(line);
     else print(`${line}: ${why}`);
   }
@@ -360,6 +368,7 @@ class Client {
 function reason(error: unknown): string {
   if (
     error instanceof Deno.errors.ConnectionReset ||
+    error instanceof Deno.errors.ConnectionAborted || // Windows
     error instanceof Deno.errors.BrokenPipe
   ) return "reset by the client";
   // The system's errors have a code; any other one is a mistake in this file.
@@ -372,16 +381,17 @@ function reason(error: unknown): string {
 // Without this, one error of accept() ends the server, and clients without end
 // take its memory and its descriptors.
 
-/** After an accept() that failed for want of something: milliseconds. */
+/** Milliseconds before accept() is tried again. */
 const ACCEPT_PAUSE = 100;
 
-/** The next client's socket, or null once the welcome socket is closed. */
+/** The next client's socket, or null when the server stops. */
 async function acceptNext(
   welcomeSocket: Deno.TcpListener,
   { maxConnections, maxPerAddress }: Options,
 ): Promise<Deno.TcpConn | null> {
   while (true) {
-    while (clients.size >= maxConnections && !service.stopping) {
+    while (clients.size >= maxConnections) {
+      if (service.stopping) return null;
       printOnce(`${maxConnections} clients connected: more wait for a place`);
       await service.change.promise;
     }
@@ -418,16 +428,19 @@ function mayComeIn({ remoteAddr }: Deno.TcpConn, most: number): boolean {
 
 // ------------------------------------------------------------- whose turn it is
 //
-// Without this, a few clients that flood keep all others waiting for seconds: a
-// read that finds bytes and a write that finds room end at once, and the runtime
-// polls its other sockets only now and then, unless it has nothing to do. (The
-// same in node:http: https://github.com/denoland/deno/pull/33860)
+// Without this, a few clients that flood keep all others waiting for seconds. A
+// read that finds bytes, and a write that finds room, end at once. So the runtime
+// is never idle, and polls its other sockets only now and then. (The same in
+// node:http: https://github.com/denoland/deno/pull/33860)
 
-/** How long busy clients may go on before all of them rest: milliseconds. */
+/** Milliseconds in which busy clients may go on, before all of them rest. */
 const TURN = 100;
-/** The end of a rest is so many pauses in which nothing moves. */
-const CALM = 2; // the runtime moves 128 at a time, and then nothing for a pause
-/** A rest has so many pauses at most, for newcomers may come without end. */
+/**
+ * A rest ends after so many pauses in a row in which nothing moves. One is not
+ * enough: the runtime serves 128 sockets, and then often none for a pause.
+ */
+const CALM = 2;
+/** A rest ends after so many pauses in any case, for newcomers may never end. */
 const MOST_PAUSES = 50;
 
 let turn: { ends: number; rest: Promise<void> } | undefined;
@@ -435,17 +448,21 @@ let turn: { ends: number; rest: Promise<void> } | undefined;
 /** What a client that has just read has to wait for before it reads again. */
 function othersTurn(): Promise<void> | undefined {
   const now = performance.now();
-  turn ??= { ends: now + TURN, rest: rest() };
+  turn ??= { ends: now + TURN, rest: turnAndRest() };
   return now < turn.ends ? undefined : turn.rest;
 }
 
 /**
- * Ends when nothing moves: all busy clients have come to wait here, and all the
- * others that had sent something have had their turn.
+ * Waits until the turn is over, and then until nothing moves. By then each busy
+ * client has come to wait for this, and all others have had their turn.
  */
-async function rest(): Promise<void> {
+async function turnAndRest(): Promise<void> {
   await pause(TURN);
-  for (let n = 0, calm = 0; n < MOST_PAUSES && calm < CALM; n++) {
+  for (
+    let pauses = 0, calm = 0;
+    pauses < MOST_PAUSES && calm < CALM;
+    pauses++
+  ) {
     const before = service.moves;
     await pause(1);
     calm = service.moves === before ? calm + 1 : 0;
@@ -458,39 +475,44 @@ async function rest(): Promise<void> {
 // Without this, a client that says nothing keeps its place for ever, and Ctrl-C
 // cuts replies off in the middle.
 
-/** How often the one clock for all clients ticks: milliseconds. */
+// All times are in milliseconds.
+
+/** How often the one clock for all clients ticks. */
 const TICK = 250;
-/** After Ctrl-C, a client that is quiet for so long goes: ticks. */
-const LAST_WORD = 6;
-/** One that has sent more than this is perhaps in a transfer: bytes, and ticks. */
+/** After Ctrl-C, a client that is quiet for so long has to go. */
+const LAST_WORD = 1500;
+/** A client that has sent so many bytes may be in a transfer. */
 const TRANSFER = 64 * 1024;
-const LAST_PACKET = 20; // a packet that is lost three times comes after 3 s
-/** How long a client that has to go may take to close its side: ticks. */
-const GOODBYE = 3;
-/** How long after Ctrl-C those come in who have connected before: milliseconds. */
+/** Such a client may be quiet for longer: a packet lost three times takes 3 s. */
+const LAST_PACKET = 5000;
+/** A client that has to go has so long to close its side, too. */
+const GOODBYE = 750;
+/** After Ctrl-C, who has connected before may come in for so long. */
 const LATECOMERS = 100;
-/** How long transfers may go on after Ctrl-C: milliseconds. */
+/** After Ctrl-C, transfers may go on for so long. */
 const LAST_TRANSFERS = 10_000;
-/** Signals that come closer together are one: milliseconds. */
+/** Signals that come closer together are one. */
 const ONE_SIGNAL = 100;
 
 /**
- * Ends connections on which nothing moves for too long. It counts in ticks: no
- * time passes for clients while the process is stopped or too busy to tick.
+ * Ends connections on which nothing moves for too long. Time is counted in ticks:
+ * while the process is suspended, or too busy to tick, it does not pass. A write()
+ * that waits for a slow reader ends only when the system's send buffer has a third
+ * free, on Linux up to 1.3 MB: --help says so.
  */
 function watchQuietClients(idleTimeout: number): void {
-  const idle = idleTimeout === 0 ? Infinity : idleTimeout * 1000 / TICK;
+  const idle = idleTimeout === 0 ? Infinity : 1000 * idleTimeout;
   setInterval(() => {
-    service.ticks += 1;
+    service.clock += TICK;
     for (const client of clients) {
-      const quiet = service.ticks - client.movedAt;
-      const lastWord = client.received > TRANSFER ? LAST_PACKET : LAST_WORD;
-      if (client.leaving) {
+      const quiet = service.clock - client.movedAt;
+      const lastWord = client.received < TRANSFER ? LAST_WORD : LAST_PACKET;
+      if (client.goodbye) {
         if (quiet >= GOODBYE) client.close();
       } else if (service.stopping && quiet >= lastWord && !client.replying) {
-        leave(client, "the server is stopping");
+        sayGoodbye(client, "the server is stopping");
       } else if (quiet >= idle) {
-        leave(client, `idle for ${idleTimeout} s`);
+        sayGoodbye(client, `idle for ${idleTimeout} s`);
       }
     }
   }, TICK);
@@ -500,11 +522,11 @@ function watchQuietClients(idleTimeout: number): void {
  * Closes the sending side first. If the client has sent what was not read yet,
  * close() alone would be a reset, which takes back replies on their way.
  */
-function leave(client: Client, why: string): void {
-  client.leaving = why;
-  client.movedAt = service.ticks;
+function sayGoodbye(client: Client, why: string): void {
+  client.goodbye = why;
+  client.movedAt = service.clock;
   if (client.replying) client.close(); // the client has stopped reading
-  else client.connectionSocket.closeWrite().catch(() => {}); // it was quicker
+  else client.connectionSocket.closeWrite().catch(() => {}); // it has gone
 }
 
 /** The first signal stops the service in order, the second at once. */
@@ -514,12 +536,13 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
     : ["SIGINT", "SIGTERM"];
   let stoppedAt = Infinity;
   const stop = () => {
-    // `deno task` and npx pass on a Ctrl-C that the terminal has sent, too.
+    // `deno task` and npx pass on a Ctrl-C that the terminal has sent, too. (130
+    // is what shells say of a program that SIGINT has ended.)
     if (performance.now() - stoppedAt > ONE_SIGNAL) Deno.exit(130);
     if (service.stopping) return;
     service.stopping = true;
     stoppedAt = performance.now();
-    for (const client of clients) client.movedAt = service.ticks;
+    for (const client of clients) client.movedAt = service.clock;
     setTimeout(() => welcomeSocket.close(), LATECOMERS);
     tellChange();
   };
@@ -535,7 +558,7 @@ async function lastTransfers(): Promise<void> {
     for (const client of clients) client.close("the server stopped");
   }, LAST_TRANSFERS);
   while (clients.size > 0) await service.change.promise;
-  await Promise.race([logging.lines.close(), pause(1000)]);
+  await Promise.race([logging.lines.close(), pause(1000)]); // if it is read
   Deno.exit(0);
 }
 
@@ -546,10 +569,10 @@ function pause(milliseconds: number): Promise<void> {
 // --------------------------------------------------------------------- the log
 //
 // Without this, a log that nobody reads stops the server: console.log() waits
-// until the log's reader has read, and all clients wait with it.
+// until the log's reader has read, and all clients with it.
 
 const logging = {
-  /** What waits to be written, 1,000 lines at most. */
+  /** The lines that wait to be written, about 1,000 at most. */
   lines: new WritableStream({ write: writeLine }, { highWaterMark: 1000 })
     .getWriter(),
   /** Lines that found no room there. */
@@ -576,7 +599,7 @@ function print(line: string): void {
   if (logging.lines.desiredSize! > 0) {
     logging.lines.write(line);
   } else {
-    // One empty line, after all that wait, stands for those that are lost.
+    // One empty line, after those that wait, will say how many were lost.
     if (logging.lost === 0) logging.lines.write("");
     logging.lost += 1;
   }
@@ -592,8 +615,8 @@ async function writeLine(line: string): Promise<void> {
     try {
       bytes = bytes.subarray(await Deno.stdout.write(bytes));
     } catch {
-      // The disk is full, or a pipe that does not block, or its reader has gone.
-      // The service goes on, and the line waits.
+      // The disk or the pipe is full, or the reader has gone. The line waits, and
+      // the service goes on.
       await pause(100);
     }
   }

@@ -3,10 +3,12 @@
 /** The client as a process: pipes, a terminal, and servers that let it down. */
 
 import assert from "node:assert/strict";
+import { createServer } from "node:net";
+import { join } from "node:path";
 import { type Ending, listening, Script } from "../lib/parts/process.ts";
 import { type Address, readAll, writeAll } from "../lib/parts/tcp.ts";
-import { has } from "./machine.ts";
-import { CLIENT, startClient, startServer } from "./pair.ts";
+import { freePort, has, TERMINAL } from "./machine.ts";
+import { CLIENT, SERVER, startClient, startServer } from "./pair.ts";
 
 /** Runs the client on an input and gives its ending. */
 async function client(
@@ -261,4 +263,81 @@ Deno.test({
     assert.equal(code, 0);
     assert.equal(stdout.match(/client: /g)?.length, 1, stdout);
   },
+});
+
+Deno.test("client - a server that resets at once is a lost connection", async () => {
+  const server = createServer((socket) => socket.resetAndDestroy());
+  const port = await new Promise<number>((resolve) =>
+    server.listen(0, "127.0.0.1", () => {
+      resolve((server.address() as { port: number }).port);
+    })
+  );
+  for (let round = 0; round < 10; round++) {
+    const { code, stderr } = await client(
+      { hostname: "127.0.0.1", port },
+      "a\n",
+    );
+    assert.match(stderr, /^client: lost the connection to 127\S+: .*\n$/);
+    assert.equal(code, 1);
+  }
+  await new Promise((resolve) => server.close(resolve));
+});
+
+Deno.test("client - a refusal is answered for this machine, however it is written", async () => {
+  const port = freePort();
+  for (const hostname of ["2130706433", "127.1", "::ffff:127.0.0.1"]) {
+    const { code, stderr } = await client({ hostname, port }, "");
+    assert.match(stderr, /^client: nothing listens on .*\n$/);
+    assert.doesNotMatch(stderr, /0\.0\.0\.0|--hostname ::/, "it would be open");
+    assert.equal(code, 1);
+  }
+});
+
+Deno.test("client - a line break in an option stays in one line", async () => {
+  const hostname = "two\nlines";
+  const { code, stderr } = await client({ hostname, port: 6789 }, "");
+  assert.match(stderr, /^client: cannot reach two lines:6789: .*\n$/);
+  assert.equal(code, 1);
+});
+
+Deno.test(
+  "client - the time limit does not run while Deno's question waits (python3)",
+  {
+    ignore: !has("python3") || Deno.build.os === "windows",
+  },
+  async () => {
+    const folder = await Deno.makeTempDir();
+    const copy = join(folder, "client.ts");
+    const text = await Deno.readTextFile(CLIENT);
+    assert.ok(text.includes("TIME_LIMIT = 10_000"));
+    await Deno.writeTextFile(copy, text.replace("10_000", "1_000"));
+    await using server = await startServer();
+    const { port } = server.address;
+    const command = [Deno.execPath(), "run", copy, "--port", `${port}`];
+    await using terminal = Script.command([...TERMINAL, ...command]);
+    await terminal.stdoutMatch(/requests net access[^]*>/);
+    await new Promise((resolve) => setTimeout(resolve, 1500)); // and it would be over
+    const typing = setInterval(
+      () => terminal.write("y\n").catch(() => {}),
+      200,
+    );
+    await terminal.stdoutMatch(/ is connected to /);
+    clearInterval(typing);
+    await Deno.remove(folder, { recursive: true });
+  },
+);
+
+Deno.test("--help tells a full disk with exit code 1", {
+  ignore: Deno.build.os !== "linux",
+}, async () => {
+  for (const path of [SERVER, CLIENT]) {
+    const wrapper = ["bash", "-c", 'exec "$0" "$@" >/dev/full'];
+    await using script = Script.start(path, { wrapper, args: ["--help"] });
+    const { code, stderr } = await script.ending();
+    assert.match(
+      stderr,
+      /^(server|client): cannot write standard output: .*\n$/,
+    );
+    assert.equal(code, 1);
+  }
 });

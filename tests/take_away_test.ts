@@ -334,7 +334,10 @@ const ROWS: Row[] = [
     part: "who may come in: the try around accept()",
     without: "a client that resets at once ends the server",
     script: SERVER,
-    edits: [["      if (service.stopping) return null;", "      throw error;"]],
+    edits: [[
+      "      // A client that has reset its connection by now",
+      "      throw error;\n      //",
+    ]],
     holds: withServer(survivesResets),
   },
   {
@@ -365,7 +368,10 @@ const ROWS: Row[] = [
     part: "whose turn it is",
     without: "clients that flood hold all others up for seconds",
     script: SERVER,
-    edits: [["      return othersTurn();\n", ""]],
+    edits: [[
+      "      return othersTurn(); // the pipe asks for no more before this settles\n",
+      "",
+    ]],
     holds: withServer(newcomersAreServed),
     needs: "python3",
   },
