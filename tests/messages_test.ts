@@ -16,13 +16,13 @@ import { CLIENT, SERVER, startServer } from "./pair.ts";
 
 const root = dirname(SERVER);
 
-/** The port that stands in the table for whichever is free. */
+/** The port that stands on the page for whichever is free. */
 const PORT = "7000";
 
-/** Starts the command of a row. */
+/** Starts a command of the page. */
 type Start = (options?: StartOptions) => Script;
 
-/** What happens around a command, by the name that the table has for it. */
+/** What happens around a command, by the name that the page has for it. */
 const situations: Record<
   string,
   (start: Start, port: number) => Promise<Ending>
@@ -114,51 +114,69 @@ ${then}`;
   return script;
 }
 
-/** The rows of the README's table of messages. */
-async function readTable(): Promise<string[][]> {
-  const readme = await Deno.readTextFile(join(root, "README.md"));
-  const [, fromHere] = readme.split("\n## Messages\n");
-  const [table] = fromHere!.split("\n## ");
-  const rows = table!.match(/^\|.*\|$/gm)!.slice(2);
-  return rows.map((row) => row.split("|").slice(1, -1).map((it) => it.trim()));
+/** What the page shows: a command, what happens around it, and what it says. */
+interface Shown {
+  happened: string;
+  code: string;
+  permissions: string[];
+  script: string;
+  args: string[];
+  redirection: string;
+  says: string;
+}
+
+/** All that the page shows. */
+async function readPage(): Promise<Shown[]> {
+  const page = await Deno.readTextFile(join(root, "tests", "README.md"));
+  const [, fromHere] = page.split("\n## Messages\n");
+  const [, shown] = fromHere!.split(/^```$/m);
+  return shown!.trim().split("\n\n").map((text) => {
+    const [, happened, code, permission, script, args, redirection, says] = text
+      .match(
+        /^# (.*): exit code (\d+)\n\$ deno run (--allow-net )?(\S+)([^<>\n]*)(.*)\n([^]*)$/,
+      )!;
+    return {
+      happened: happened!,
+      code: code!,
+      permissions: permission === undefined ? [] : ["--allow-net"],
+      script: script!,
+      args: args!.trim().split(" ").filter((arg) => arg !== ""),
+      redirection: redirection!,
+      says: says!,
+    };
+  });
 }
 
 Deno.test({
-  name: "messages - the README's table is what they say",
+  name: "messages - they are as tests/README.md shows them",
   // The system's words in some of them are those of Linux.
   ignore: Deno.build.os !== "linux" || !has("python3") || !has("bash"),
   async fn(t) {
-    const table = await readTable();
-    const told = table.map(([happened]) => happened);
+    const page = await readPage();
+    const told = page.map(({ happened }) => happened);
     for (const situation of Object.keys(situations)) {
-      assert.ok(told.includes(situation), `${situation} is not in the README`);
+      assert.ok(told.includes(situation), `${situation} is not on the page`);
     }
-    for (const [happened, quoted, says, code] of table) {
-      const command = quoted!.slice(1, -1);
+    for (const shown of page) {
+      const { happened, permissions, script, args, redirection } = shown;
       await t.step({
-        name: `${happened}: ${command}`,
-        ignore: impossible[happened!] ?? false,
+        name: `${happened}: ${script} ${args.join(" ")}`,
+        ignore: impossible[happened] ?? false,
         async fn() {
           const port = freePort();
-          const [, bare, name, rest, redirection] = command.match(
-            /^(deno run )?(\S+\.ts)([^<>]*)(.*)$/,
-          )!;
           const wrapper = redirection === ""
             ? []
             : ["bash", "-c", `exec "$0" "$@" ${redirection}`];
           const start: Start = (options) =>
-            Script.start(join(options?.cwd ?? root, name!), {
-              permissions: bare === undefined ? ["--allow-net"] : [],
-              args: rest!.trimEnd().replaceAll(PORT, `${port}`).split(" ")
-                .slice(1),
+            Script.start(join(options?.cwd ?? root, script), {
+              permissions,
+              args: args.map((arg) => arg === PORT ? `${port}` : arg),
               wrapper,
               ...options,
             });
-          const ending = await (situations[happened!] ?? alone)(start, port);
-          assert.deepEqual(
-            { says: asInTable(ending, port), code: `${ending.code}` },
-            { says, code },
-          );
+          const ending = await (situations[happened] ?? alone)(start, port);
+          assert.equal(onPage(ending, port), shown.says);
+          assert.equal(`${ending.code}`, shown.code);
           assert.equal(ending.stdout, "");
         },
       });
@@ -166,14 +184,11 @@ Deno.test({
   },
 });
 
-/** What a command said, as the table has it. */
-function asInTable({ stderr }: Ending, port: number): string {
-  return stderr.trimEnd().split(/\r?\n/).map((line) =>
-    `\`${line}\``
-      .replaceAll(`${port}`, PORT)
-      // Without a network the system has other words for it.
-      .replace(/(?<=lookup address information: )[^;]*/, "...")
-  ).join(", then ");
+/** What a command said, as the page has it. */
+function onPage({ stderr }: Ending, port: number): string {
+  return stderr.trimEnd().replaceAll("\r\n", "\n").replaceAll(`${port}`, PORT)
+    // Without a network the system has other words for it.
+    .replace(/(?<=lookup address information: )[^;]*/, "...");
 }
 
 /** What cannot happen everywhere. */
@@ -322,7 +337,7 @@ Deno.test(
   async () => {
     const args = ["--hostname", "0.0.0.0", "--port", `${freePort()}`];
     const { code, stderr } = await alone(() => Script.start(CLIENT, { args }));
-    assert.match(stderr, /server\.ts --hostname 0\.0\.0\.0 --port \d+\n$/);
+    assert.match(stderr, /server\.ts --hostname 0\.0\.0\.0 --port \d+;/);
     assert.equal(code, 1);
   },
 );
