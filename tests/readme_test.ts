@@ -39,7 +39,7 @@ class ShortPair implements AsyncDisposable {
 
   static async save(): Promise<ShortPair> {
     const pair = new ShortPair(await Deno.makeTempDir());
-    const [server, client, ...more] = blocks("Three rungs", "ts");
+    const [server, client, ...more] = blocks("Three pairs", "ts");
     assert.deepEqual(more, []);
     await Deno.writeTextFile(pair.server, server!);
     await Deno.writeTextFile(pair.client, client!);
@@ -94,23 +94,6 @@ Deno.test("README - 5 MB come through the short pair", async () => {
   const { code, stdout, stderr } = await client.ending();
   assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
   assert.ok(stdout === text.toUpperCase(), `${stdout.length} characters came`);
-});
-
-Deno.test("README - its table of the three pairs counts their lines", async () => {
-  const count = async (path: string) =>
-    (await Deno.readTextFile(join(root, path))).split("\n").length - 1;
-  const [server, client] = blocks("Three rungs", "ts")
-    .map((code) => code.split("\n").length - 1);
-  const peers = "tests/peers/recipe";
-  assert.deepEqual(
-    [...section("Three rungs").matchAll(/\| (\d+ and \d+) /g)]
-      .map(([, lines]) => lines),
-    [
-      `${await count(`${peers}.ts`)} and ${await count(`${peers}_client.ts`)}`,
-      `${server} and ${client}`,
-      `${await count("server.ts")} and ${await count("client.ts")}`,
-    ],
-  );
 });
 
 // -------------------------------------------------------------------- README.md

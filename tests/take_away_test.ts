@@ -307,7 +307,7 @@ const ROWS: Row[] = [
   },
   {
     part: "the text's stream: a character that is cut",
-    without: "a letter that comes in two packets stays small",
+    without: "a letter that comes in two packets stays lowercase",
     script: SERVER,
     edits: [["length - unfinished(length)", "length"]],
     holds: withServer(cutIsMended),
@@ -413,7 +413,7 @@ const ROWS: Row[] = [
   },
   {
     part: "options and messages: cannotListen()",
-    without: "a port in use is a stack trace",
+    without: "a port in use gives a stack trace",
     script: SERVER,
     edits: [["    cannotListen(error, format(options));", "    throw error;"]],
     holds: saysWhatToDo,
