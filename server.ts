@@ -69,7 +69,7 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 const SMALLEST_BUFFER = 1024;
 const LARGEST_BUFFER = 256 * 1024;
 /** Bytes that clients share: the more clients there are, the less each may grow. */
-const SHARED = 16 * 1024 * 1024;
+const SHARED = 32 * 1024 * 1024;
 
 /** What the client sends, until it closes its sending side. */
 function bytesFrom(client: Client): ReadableStream<Uint8Array> {
