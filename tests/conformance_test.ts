@@ -12,7 +12,7 @@ import {
 } from "../lib/conformance.ts";
 import { fileURLToPath } from "node:url";
 import { type Ending, listening, Script } from "../lib/parts/process.ts";
-import { has } from "./machine.ts";
+import { freePort, has, TERMINAL } from "./machine.ts";
 import { SERVER } from "./pair.ts";
 
 const PROGRAM = path("../lib/conformance.ts");
@@ -368,26 +368,53 @@ Deno.test({
 
 // ---------------------------------------------------------------- the program
 
-/** Runs the program against a wrong server; its ending. */
-async function run(fault: string, options: string): Promise<Ending> {
+/** Runs the program, or another one, against a wrong server; its ending. */
+async function run(
+  fault: string,
+  options: string,
+  program = PROGRAM,
+): Promise<Ending> {
   await using server = Script.start(path("wrong/server.ts"), { args: [fault] });
   const { port } = await listening(server);
-  await using script = Script.start(PROGRAM, {
+  await using script = Script.start(program, {
     args: ["--port", String(port), ...words(options)],
   });
   return await script.ending();
 }
 
-Deno.test("conformance - --list names every check with its level and promise", async () => {
+Deno.test("conformance - --list and lib/README.md name every check", async () => {
   await using script = Script.start(PROGRAM, { args: ["--list"] });
   const { code, stdout } = await script.ending();
   assert.equal(code, 0);
-  const lines = stdout.trimEnd().split("\n");
-  assert.equal(lines.length, checks.length);
-  for (const [place, { name, level, promise }] of checks.entries()) {
-    assert(lines[place]!.startsWith(name));
-    assert(lines[place]!.includes(level));
-    assert(lines[place]!.endsWith(promise));
+  const page = await Deno.readTextFile(path("../lib/README.md"));
+  const rows = page.matchAll(
+    /^\| (\S+) +\| (required|full text) +\| (.*?) *\|$/gm,
+  );
+  const squeezed = [...rows].map(([, ...cells]) => cells.join(" "));
+  assert.deepEqual(
+    squeezed,
+    checks.map(({ name, level, promise }) => `${name} ${level} ${promise}`),
+  );
+  assert.deepEqual(
+    stdout.trimEnd().split("\n").map((line) => line.replace(/ {2,}/g, " ")),
+    squeezed,
+  );
+});
+
+Deno.test("conformance - a teacher's own check in lib/README.md runs", async () => {
+  const page = await Deno.readTextFile(path("../lib/README.md"));
+  const [, block] = page.match(/^```ts\n(.*?)^```$/ms)!;
+  const file = await Deno.makeTempFile({ suffix: ".ts" });
+  try {
+    const lib = new URL("../lib/", import.meta.url).href;
+    await Deno.writeTextFile(file, block!.replace("./lib/", lib));
+    const fault = "uppercases A to Z alone";
+    const { code, stdout } = await run(fault, "--only italian", file);
+    // The page shows the same output.
+    assert(page.includes(stdout), stdout);
+    assert.equal(code, 1);
+  } finally {
+    await Deno.remove(file);
   }
 });
 
@@ -449,18 +476,58 @@ Deno.test("conformance - a server that answers once is told kindly that it is a 
   assert.doesNotMatch(stdout, /cause/);
 });
 
-Deno.test("conformance - no service at the address is one clear line, exit code 1", async () => {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr;
-  listener.close();
-  await using script = Script.start(PROGRAM, { args: ["-p", String(port)] });
-  const { code, stdout, stderr } = await script.ending();
-  assert.match(
-    stderr,
-    /^conformance: no service at 127\.0\.0\.1:[0-9]+: .*\n$/,
+Deno.test("conformance - no service, or no permission, is one clear line, exit code 1", async () => {
+  const args = ["-p", `${freePort()}`];
+  for (
+    const [permissions, words] of [
+      [
+        ["--allow-net"],
+        "nothing listens there; start the server first, and give",
+      ],
+      [[], "no permission to connect; run this program with --allow-net\n"],
+    ] as const
+  ) {
+    await using script = Script.start(PROGRAM, {
+      args,
+      permissions: [...permissions],
+    });
+    const { code, stdout, stderr } = await script.ending();
+    assert.match(stderr, /^conformance: no service at 127\.0\.0\.1:.*\n$/);
+    assert(stderr.includes(words), stderr);
+    assert.equal(stdout, "");
+    assert.equal(code, 1);
+  }
+});
+
+Deno.test({
+  name: "conformance - a terminal shows which check is running",
+  ignore: !has("python3") || Deno.build.os === "windows",
+  async fn() {
+    await using server = Script.start(path("wrong/server.ts"), {
+      args: ["none"],
+    });
+    const { port } = await listening(server);
+    const command = [...DENO, PROGRAM, `--port=${port}`, "--only=pause"];
+    await using script = Script.command(command, { wrapper: TERMINAL });
+    await script.stdoutMatch(/pause {2}a client that pauses .* …/);
+    await script.stdoutMatch(/✓ pause/);
+  },
+});
+
+Deno.test("conformance - a cause is told once, and what was not asked is one line", async () => {
+  const greets = await run(
+    "greets each client",
+    "--only uppercase --only crlf",
   );
-  assert.equal(stdout, "");
-  assert.equal(code, 1);
+  assert.equal(greets.stdout.match(/nobody asked for/g)!.length, 1);
+  assert.match(greets.stdout, /^✗ crlf .*cause as for uppercase\)$/m);
+  const dead = await run("never flushes", "");
+  assert.equal(dead.stdout.match(/^✗/gm)!.length, 1);
+  assert.match(
+    dead.stdout,
+    /^- not asked, no answer any more since uppercase:/m,
+  );
+  assert(dead.stdout.split("\n").every((line) => line.length < 100));
 });
 
 Deno.test("conformance - wrong usage is one line, exit code 2", async (t) => {

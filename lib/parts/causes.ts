@@ -59,6 +59,12 @@ const CAUSES: [fits: (facts: Facts) => boolean, cause: string][] = [
     "toUpperCase(Locale.ROOT))",
   ],
   [
+    ({ sent, text }) =>
+      text === sent.replace(/[a-z]/g, (letter) => letter.toUpperCase()),
+    "only A to Z become uppercase: it works byte by byte; decode the bytes as " +
+    "UTF-8 text first",
+  ],
+  [
     (facts) => sameButFor(/[\r\n]/g, facts) && !/[\r\n]/.test(facts.text),
     "the line ends are lost: reading line by line cuts them off, so write one " +
     "after each line",
