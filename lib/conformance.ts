@@ -13,12 +13,20 @@
 
 import { parseArgs } from "node:util";
 import { type Check, checks } from "./parts/checks.ts";
-import { oneLine, readAddress } from "./parts/options.ts";
-import { type Address, format } from "./parts/tcp.ts";
-import { Broken, NoConnection, Service } from "./parts/service.ts";
+import {
+  COMMON,
+  fail,
+  oneLine,
+  progress,
+  readAddress,
+  readOptions,
+} from "./parts/options.ts";
+import { Broken, Service } from "./parts/service.ts";
+import { type Address, NoConnection, noService } from "./parts/tcp.ts";
 
 export { type Check, checks } from "./parts/checks.ts";
-export { Broken, Client, NoConnection, Service } from "./parts/service.ts";
+export { Broken, Service, TestClient } from "./parts/service.ts";
+export { NoConnection } from "./parts/tcp.ts";
 
 /** How {@linkcode conform} asks. */
 export interface ConformOptions {
@@ -26,6 +34,8 @@ export interface ConformOptions {
   checks?: Check[];
   /** The longest wait in which nothing moves: milliseconds. @default 3000 */
   timeLimit?: number;
+  /** Called with each check before it is asked. @default nothing */
+  onStart?: (check: Check) => void;
   /** Called with each result as it comes. @default nothing */
   onResult?: (result: Result, report: Report) => void;
 }
@@ -52,6 +62,8 @@ export interface Result {
   came?: string;
   /** What is usually wrong, if the promise was broken. */
   usualCause?: string;
+  /** What is worth a word though the promise was kept. It counts for nothing. */
+  remark?: string;
 }
 
 /** What came of all checks. */
@@ -82,7 +94,7 @@ export async function conform(
   address: Address,
   options: ConformOptions = {},
 ): Promise<Report> {
-  const { timeLimit = 3000, onResult = () => {} } = options;
+  const { timeLimit = 3000, onStart, onResult } = options;
   const service = new Service(address, timeLimit);
   await service.meet();
   const report: Report = {
@@ -90,21 +102,29 @@ export async function conform(
     oneReply: service.oneReply,
     results: [],
   };
-  let reason: string | undefined;
-  for (const check of options.checks ?? checks) {
-    const { name, level, promise } = check;
-    const result: Result = { name, level, promise, outcome: "not asked" };
-    if (reason === undefined) {
-      Object.assign(result, await ask(check, service));
-      await service.closeAll();
-      if (result.outcome !== "kept" && !await stillAnswers(service)) {
-        reason = `no answer any more since ${name}`;
-      }
-    } else {
-      result.reason = reason;
-    }
+  const add = ({ name, level, promise }: Check, found: Found) => {
+    const result = { name, level, promise, ...found };
     report.results.push(result);
-    onResult(result, report);
+    onResult?.(result, report);
+  };
+  const list = [...options.checks ?? checks];
+  while (list.length > 0) {
+    // Not two at once, if it may be one that serves one client at a time.
+    const { waits = false } = list[0]!;
+    const two = waits && report.results.every((one) => one.outcome === "kept");
+    const together = list.splice(0, two ? 2 : 1);
+    onStart?.(together.at(-1)!);
+    const found = await Promise.all(
+      together.map((check) => ask(check, service)),
+    );
+    await service.closeAll();
+    together.forEach((check, place) => add(check, found[place]!));
+    const kept = found.every(({ outcome }) => outcome === "kept");
+    if (kept || await stillAnswers(service)) continue;
+    const reason = `no answer any more since ${together.at(-1)!.name}`;
+    for (const check of list.splice(0)) {
+      add(check, { outcome: "not asked", reason });
+    }
   }
   return report;
 }
@@ -116,27 +136,27 @@ export function kept(report: Report, level: Check["level"]): boolean {
   );
 }
 
-async function ask(check: Check, service: Service): Promise<Partial<Result>> {
+type Found = Omit<Result, "name" | "level" | "promise">;
+
+async function ask(check: Check, service: Service): Promise<Found> {
   try {
-    await check.run(service);
-    return { outcome: "kept" };
+    const remark = await check.run(service);
+    return remark ? { outcome: "kept", remark } : { outcome: "kept" };
   } catch (error) {
     const outcome = service.oneReply && !check.oneLine ? "not meant" : "broken";
     if (error instanceof Broken) {
       const { sent, came, usualCause } = error;
       return { outcome, sent, came, usualCause };
     }
-    const message = oneLine(error);
-    if (error instanceof NoConnection) {
-      return {
-        outcome,
-        sent: "a request to connect",
-        came: message,
-        usualCause: "the server has ended, or it no longer accepts clients: " +
-          "look at its own output for an error",
-      };
-    }
-    return { outcome, came: message };
+    const came = oneLine(error);
+    if (!(error instanceof NoConnection)) return { outcome, came };
+    return {
+      outcome,
+      sent: "a request to connect",
+      came,
+      usualCause: "the server has ended, or it no longer accepts clients: " +
+        "look at its own output for an error",
+    };
   }
 }
 
@@ -150,52 +170,44 @@ async function stillAnswers(service: Service): Promise<boolean> {
 
 // ------------------------------------------------------------ for the terminal
 
-const MARKS = {
-  "kept": "✓",
-  "broken": "✗",
-  "not meant": "·",
-  "not asked": "-",
-};
-
 /** One check's lines; a cause that was told before is not told again. */
 function print(result: Result, { results }: Report, width: number): void {
-  const { name, level, promise, outcome, reason } = result;
-  const remark = reason !== undefined
-    ? ` (not asked: ${reason})`
-    : outcome !== "kept" && level === "full text"
-    ? " (full text)"
-    : "";
-  console.log(`${MARKS[outcome]} ${name.padEnd(width)}  ${promise}${remark}`);
-  if (outcome !== "broken") return;
-  const same = results.find(({ usualCause }) =>
-    usualCause !== undefined && usualCause === result.usualCause
-  );
-  const cause = same === undefined || same === result
-    ? result.usualCause
-    : `as for ${same.name}`;
-  for (
-    const [label, text] of [
-      ["sent", result.sent],
-      ["came", result.came],
-      ["cause", cause],
-    ]
-  ) {
-    if (text !== undefined) {
-      console.log(wrap(text, `    ${label!.padEnd(7)}`));
-    }
+  const { name, level, promise, outcome, usualCause } = result;
+  if (outcome === "not asked") return; // the summary names them
+  const told = usualCause === undefined
+    ? result
+    : results.find((one) => one.usualCause === usualCause)!;
+  const notes = [];
+  if (level === "full text" && outcome !== "kept") notes.push("full text");
+  if (outcome === "broken" && told !== result) {
+    notes.push(`cause as for ${told.name}`);
   }
+  const mark = { "kept": "✓", "broken": "✗", "not meant": "·" }[outcome];
+  const end = notes.length > 0 ? ` (${notes.join(", ")})` : "";
+  console.log(`${mark} ${name.padEnd(width)}  ${promise}${end}`);
+  if (outcome === "broken" && told === result) {
+    show("sent", result.sent);
+    show("came", result.came);
+    show("cause", usualCause);
+  }
+  show("note", result.remark);
 }
 
-/** Breaks a text into lines of 80 columns, with a hanging indent. */
+/** Prints a text in lines of 80 columns, with a hanging indent. */
+function show(label: string, text: string | undefined): void {
+  if (text !== undefined) console.log(wrap(text, `    ${label.padEnd(7)}`));
+}
+
+/** Breaks a text into lines of 80 columns behind a label. */
 function wrap(text: string, label: string): string {
   const width = 80 - label.length;
   const lines = [];
   let rest = text;
   while (rest.length > width) {
-    const at = rest.lastIndexOf(" ", width);
-    if (at <= 0) break;
+    const space = rest.lastIndexOf(" ", width);
+    const at = space > 0 ? space : width; // a word longer than a line
     lines.push(rest.slice(0, at));
-    rest = rest.slice(at + 1);
+    rest = rest.slice(at).trimStart();
   }
   return label + [...lines, rest].join("\n" + " ".repeat(label.length));
 }
@@ -212,7 +224,12 @@ function summary(report: Report, strict: boolean): string {
   const hint = strict || kept(report, "full text")
     ? ""
     : " Full text counts with --strict.";
-  const text = `Promises kept: ${counts}.${hint}`;
+  const notAsked = report.results.filter(({ reason }) => reason !== undefined);
+  const names = notAsked.map(({ name }) => name).join(", ");
+  const folded = names === ""
+    ? ""
+    : wrap(`not asked, ${notAsked[0]!.reason}: ${names}`, "- ") + "\n";
+  const text = `${folded}\nPromises kept: ${counts}.${hint}`;
   if (!report.oneReply) return text;
   return text + `
 
@@ -232,6 +249,8 @@ interface Options {
   strict: boolean;
   json: boolean;
 }
+
+const PROGRAM = "conformance";
 
 const USAGE = `Checks a running uppercase service, whatever language it is in.
 
@@ -275,7 +294,7 @@ export async function main(
   list: Check[] = checks,
   args: string[] = Deno.args,
 ): Promise<never> {
-  const options = readOptions(list, args);
+  const options = readOptions(PROGRAM, () => parse(list, args));
   const { address, only, timeLimit, json } = options;
   const width = Math.max(...only.map((check) => check.name.length));
   if (options.list) {
@@ -288,77 +307,59 @@ export async function main(
     const report = await conform(address, {
       checks: only,
       timeLimit,
-      onResult: (result, report) => json || print(result, report, width),
+      onStart: ({ name, promise }) => progress(`  ${name}  ${promise} …`),
+      onResult: (result, report) => {
+        progress("");
+        if (!json) print(result, report, width);
+      },
     });
     const ok = kept(report, "required") &&
       (!options.strict || kept(report, "full text"));
     if (json) console.log(JSON.stringify({ ...report, ok }, null, 2));
-    else console.log(`\n${summary(report, options.strict)}`);
+    else console.log(summary(report, options.strict));
     Deno.exit(ok ? 0 : 1);
   } catch (error) {
     if (!(error instanceof NoConnection)) throw error;
-    fail(
-      `no service at ${format(address)}: ${error.message}; ` +
-        `start the server first, and give its --port`,
-      1,
+    fail(PROGRAM, noService(address, error));
+  }
+}
+
+/** Reads the options, or ends the process after help. */
+function parse(list: Check[], args: string[]): Options {
+  const { values } = parseArgs({
+    args,
+    options: {
+      ...COMMON,
+      only: { type: "string", multiple: true, default: [] },
+      list: { type: "boolean", default: false },
+      timeout: { type: "string", default: "3" },
+      strict: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) {
+    console.log(USAGE);
+    Deno.exit(0);
+  }
+  const { only, timeout } = values;
+  const seconds = /^[0-9]+(\.[0-9]+)?$/.test(timeout) ? Number(timeout) : NaN;
+  if (!(seconds >= 0.1 && seconds <= 3600)) {
+    throw new Error(
+      `--timeout must be a number of seconds from 0.1 to 3600, ` +
+        `not ${JSON.stringify(timeout)}`,
     );
   }
-}
-
-/** Reads the options, or ends the process: 0 after help, 2 after a mistake. */
-function readOptions(list: Check[], args: string[]): Options {
-  try {
-    const { values } = parseArgs({
-      args,
-      options: {
-        hostname: { type: "string", default: "127.0.0.1" },
-        port: { type: "string", short: "p", default: "6789" },
-        only: { type: "string", multiple: true, default: [] },
-        list: { type: "boolean", default: false },
-        timeout: { type: "string", default: "3" },
-        strict: { type: "boolean", default: false },
-        json: { type: "boolean", default: false },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    });
-    if (values.help) {
-      console.log(USAGE);
-      Deno.exit(0);
-    }
-    const seconds = /^[0-9]+(\.[0-9]+)?$/.test(values.timeout)
-      ? Number(values.timeout)
-      : NaN;
-    if (!(seconds >= 0.1 && seconds <= 3600)) {
-      throw new Error(
-        `--timeout must be a number of seconds from 0.1 to 3600, ` +
-          `not ${JSON.stringify(values.timeout)}`,
-      );
-    }
-    for (const name of values.only) {
-      if (!list.some((check) => check.name === name)) {
-        throw new Error(
-          `--only ${JSON.stringify(name)} is no check; --list shows them`,
-        );
-      }
-    }
-    return {
-      address: readAddress(values),
-      timeLimit: 1000 * seconds,
-      only: values.only.length === 0
-        ? list
-        : list.filter((check) => values.only.includes(check.name)),
-      list: values.list,
-      strict: values.strict,
-      json: values.json,
-    };
-  } catch (error) {
-    fail(`${oneLine(error)} (--help shows the options)`, 2);
+  const unknown = only.find((name) => list.every((one) => one.name !== name));
+  if (unknown !== undefined) {
+    throw new Error(
+      `--only ${JSON.stringify(unknown)} is no check; --list shows them`,
+    );
   }
-}
-
-function fail(message: string, code: number): never {
-  console.error(`conformance: ${message}`);
-  Deno.exit(code);
+  return {
+    ...values,
+    address: readAddress(values),
+    timeLimit: 1000 * seconds,
+    only: list.filter(({ name }) => only.length === 0 || only.includes(name)),
+  };
 }
 
 if (import.meta.main) await main();

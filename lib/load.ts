@@ -10,28 +10,30 @@
  * `toUpperCase()` makes of the text that was sent. The first wrong one ends the
  * measurement.
  *
- * What it can generate itself was measured on one of two AMD EPYC cores, pinned
- * there with `taskset`, against servers in C pinned to the other (a thread a
- * client, `tests/peers/threads.c`, for bulk; epoll for messages), Deno 2.9.6:
- *
- * | | this program | the same in C |
- * | --- | --- | --- |
- * | bulk, 1 client | 790 to 840 MB/s | 650 MB/s |
- * | messages, 1 connection | 13,500 a second | 14,700 |
- * | messages, 100 connections | 110,000 a second | 139,000 to 161,000 |
- * | messages, 2,000 connections | 76,000 a second | 101,000 to 142,000 |
- *
- * In processor time, a second of one core is 1,950 MB or 107,000 messages. A
- * service that comes near these figures is faster than they say: at 2,000
- * connections one that C measured at 85,000 a second was 64,000 here.
+ * `README.md` beside this file says how much it can generate itself.
  *
  * @module
  */
 
 import { Buffer } from "node:buffer";
 import { parseArgs } from "node:util";
-import { oneLine, readAddress, wholeNumber } from "./parts/options.ts";
-import { type Address, format, writeAll } from "./parts/tcp.ts";
+import {
+  COMMON,
+  fail,
+  oneLine,
+  progress,
+  readAddress,
+  readOptions,
+  wholeNumber,
+} from "./parts/options.ts";
+import {
+  type Address,
+  connect,
+  format,
+  NoConnection,
+  noService,
+  writeAll,
+} from "./parts/tcp.ts";
 import { lines, SENTENCES } from "./parts/texts.ts";
 
 /** What all measurements can be told. */
@@ -132,8 +134,10 @@ export async function bulk(
     for (let at = 0; at < length;) {
       const count = await socket.read(buffer);
       if (count === null) throw endedEarly(at, length);
-      if (at + count > length) throw tooLong(length);
       reply.expect(buffer.subarray(0, count), at);
+      if (at + count > length) {
+        throw tooLong(length, buffer.subarray(length - at, count));
+      }
       at += count;
       connections.count += count;
     }
@@ -145,8 +149,10 @@ export async function bulk(
   const seconds = (performance.now() - start) / 1000;
   await connections.each(async (socket) => {
     await socket.closeWrite();
-    if (await socket.read(new Uint8Array(1)) !== null) {
-      throw tooLong(blocks * reply.length);
+    const more = new Uint8Array(100);
+    const count = await socket.read(more);
+    if (count !== null) {
+      throw tooLong(blocks * reply.length, more.subarray(0, count));
     }
   });
 
@@ -279,24 +285,24 @@ class Line {
     const text = `client ${number} sends one short line\n`;
     this.bytes = new TextEncoder().encode(text);
     this.#reply = new TextEncoder().encode(text.toUpperCase());
-    this.#buffer = new Uint8Array(this.bytes.length + 1); // one too many is seen
+    this.#buffer = new Uint8Array(this.bytes.length + 40); // what is too much is seen
   }
 
   /** Reads the reply; throws if it is another. */
   async expectReply(socket: Deno.TcpConn): Promise<void> {
     const { length } = this.#reply;
-    let at = await socket.read(this.#buffer) ?? 0;
+    let at = 0;
     while (at < length) {
       const count = await socket.read(this.#buffer.subarray(at));
       if (count === null) throw endedEarly(at, length);
       at += count;
-    }
-    if (at > length) throw tooLong(length);
-    for (let i = 0; i < length; i++) {
-      if (this.#buffer[i] !== this.#reply[i]) {
-        throw differs(this.#buffer.subarray(0, length), this.#reply, 0);
+      for (let i = at - count; i < at; i++) {
+        if (i < length && this.#buffer[i] !== this.#reply[i]) {
+          throw differs(this.#buffer.subarray(0, at), this.#reply, 0);
+        }
       }
     }
+    if (at > length) throw tooLong(length, this.#buffer.subarray(length, at));
   }
 }
 
@@ -316,11 +322,9 @@ function differs(
 ): WrongReply {
   let first = bytes.findIndex((byte, place) => byte !== expected[place]);
   while (first > 0 && (expected[first]! & 0xc0) === 0x80) first--; // its character
-  const show = (from: Uint8Array) =>
-    JSON.stringify(new TextDecoder().decode(from.subarray(first, first + 20)));
   return new WrongReply(
-    `wrong reply: from byte ${at + first} on it is ${show(bytes)}, ` +
-      `not ${show(expected)}`,
+    `wrong reply: from byte ${at + first} on it is ` +
+      `${show(bytes.subarray(first))}, not ${show(expected.subarray(first))}`,
   );
 }
 
@@ -330,10 +334,15 @@ function endedEarly(at: number, length: number): WrongReply {
   );
 }
 
-function tooLong(length: number): WrongReply {
+function tooLong(length: number, more: Uint8Array): WrongReply {
   return new WrongReply(
-    `a reply is longer than the ${length} bytes it should be`,
+    `wrong reply: after its ${length} bytes comes ${show(more)}`,
   );
+}
+
+/** The beginning of a text, in quotes. */
+function show(bytes: Uint8Array): string {
+  return JSON.stringify(new TextDecoder().decode(bytes.subarray(0, 20)));
 }
 
 // ------------------------------------------------------------ the connections
@@ -378,7 +387,8 @@ class Connections implements Disposable {
   }
 
   async #open(address: Address): Promise<void> {
-    const socket = await Deno.connect(address);
+    const timeLimit = 1000 * (this.#limits.timeout ?? 10);
+    const socket = await connect(address, timeLimit);
     const number = this.sockets.push(socket);
     if (this.#closed) return socket.close(); // another one failed
     socket.setNoDelay();
@@ -424,20 +434,6 @@ class Connections implements Disposable {
 
 // --------------------------------------------------------------- the program
 
-interface Options {
-  address: Address;
-  /** Which of {@linkcode MEASUREMENTS}. */
-  only: string[];
-  texts: string[];
-  megabytes: number;
-  clients: number[];
-  connections: number[];
-  held: number;
-  seconds: number;
-  timeout: number;
-  json: boolean;
-}
-
 const MEASUREMENTS = ["bulk", "messages", "held"];
 
 const USAGE =
@@ -466,64 +462,62 @@ Examples:
   deno run --allow-net lib/load.ts --port 7000
   deno run --allow-net lib/load.ts --text ascii    # it knows ASCII alone`;
 
-async function main(options: Options): Promise<void> {
-  const { address, only, timeout, seconds } = options;
-  const results = {
-    address,
-    bulk: [] as Bulk[],
-    messages: [] as Messages[],
-    held: [] as { connections: number; seconds: number }[],
-  };
-  const limits = (task: string, unit: string, size = 1): Limits => ({
-    timeout,
-    onProgress: (count) =>
-      progress(`${task}: ${Math.round(count / size)} ${unit}`),
-  });
+interface Results {
+  address: Address;
+  bulk: Bulk[];
+  messages: Messages[];
+  held: { connections: number; seconds: number }[];
+  /** What ended it before it was through. */
+  error?: string;
+}
 
-  if (only.includes("bulk")) {
+/** Measures all; what was measured before a failure is printed, too. */
+async function main(options: ReturnType<typeof parse>): Promise<void> {
+  const { address, megabytes, seconds, timeout } = options;
+  const results: Results = { address, bulk: [], messages: [], held: [] };
+  let task = "";
+  const limits = (name: string, unit: string, size = 1): Limits => {
+    task = name;
+    const onProgress = (count: number) =>
+      progress(`${name}: ${Math.round(count / size)} ${unit}`);
+    return { timeout, onProgress };
+  };
+  try {
     for (const text of options.texts) {
       for (const clients of options.clients) {
-        const { megabytes } = options;
-        const task = `bulk, ${text}, clients: ${clients}`;
-        const more = limits(task, "MB came back", 1e6);
-        results.bulk.push(
-          await bulk(address, { text, megabytes, clients, ...more }),
-        );
+        const more = limits(`bulk, ${text}, clients: ${clients}`, "MB", 1e6);
+        const asked = { text, megabytes, clients, ...more };
+        results.bulk.push(await bulk(address, asked));
       }
     }
-  }
-  if (only.includes("messages")) {
     for (const connections of options.connections) {
       const more = limits(`messages, connections: ${connections}`, "replies");
       results.messages.push(
         await messages(address, { connections, seconds, ...more }),
       );
     }
-  }
-  if (only.includes("held")) {
-    const connections = options.held;
-    const more = limits(`opening ${connections} connections`, "replies");
-    using held = await hold(address, { connections, ...more });
-    progress(`holding ${connections} connections`);
-    await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
-    await held.check();
-    results.held.push({ connections, seconds: held.seconds });
+    for (const connections of options.held) {
+      const more = limits(`held, connections: ${connections}`, "replies");
+      using held = await hold(address, { connections, ...more });
+      await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+      await held.check();
+      results.held.push({ connections, seconds: held.seconds });
+    }
+  } catch (error) {
+    results.error = error instanceof NoConnection
+      ? noService(address, error)
+      : `${format(address)}: ${task}: ${oneLine(error)}`;
+    if (error instanceof WrongReply && /^bulk, (?!ascii)/.test(task)) {
+      results.error += "; --text ascii for a service that knows A to Z alone";
+    }
   }
   progress("");
-  console.log(options.json ? JSON.stringify(results, null, 2) : table(results));
+  if (options.json) console.log(JSON.stringify(results, null, 2));
+  else if (table(results) !== "") console.log(table(results));
+  if (results.error !== undefined) fail("load", results.error);
 }
 
-/** A line on a terminal that the next one takes the place of. */
-function progress(line: string): void {
-  if (!Deno.stderr.isTerminal()) return;
-  Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[K${line}`));
-}
-
-function table(results: {
-  bulk: Bulk[];
-  messages: Messages[];
-  held: { connections: number; seconds: number }[];
-}): string {
+function table(results: Results): string {
   const rows = [
     ...results.bulk.map((found) => [
       `bulk, ${found.text}, clients: ${found.clients}`,
@@ -553,72 +547,54 @@ function table(results: {
   ).join("\n");
 }
 
-/** Reads the options, or ends the process: 0 after help, 2 after a mistake. */
-function readOptions(args: string[]): Options {
-  try {
-    const { values } = parseArgs({
-      args,
-      options: {
-        hostname: { type: "string", default: "127.0.0.1" },
-        port: { type: "string", short: "p", default: "6789" },
-        only: { type: "string", default: MEASUREMENTS.join(",") },
-        text: { type: "string", default: "ascii,italian,greek" },
-        megabytes: { type: "string", default: "300" },
-        clients: { type: "string", default: "1,8" },
-        connections: { type: "string", default: "1,100" },
-        held: { type: "string", default: "500" },
-        seconds: { type: "string", default: "3" },
-        timeout: { type: "string", default: "10" },
-        json: { type: "boolean", default: false },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    });
-    if (values.help) {
-      console.log(USAGE);
-      Deno.exit(0);
-    }
-    const names = (option: "only" | "text", known: string[]) => {
-      const list = values[option].split(",");
-      const unknown = list.find((name) => !known.includes(name));
-      if (unknown === undefined) return list;
-      throw new Error(
-        `--${option} knows ${known.join(", ")}, not ${JSON.stringify(unknown)}`,
-      );
-    };
-    const number = (option: "megabytes" | "held" | "seconds" | "timeout") =>
-      wholeNumber(`--${option}`, values[option], 1, 1_000_000);
-    const numbers = (option: "clients" | "connections") =>
-      values[option].split(",").map((value) =>
-        wholeNumber(`--${option}`, value, 1, 1_000_000)
-      );
-    return {
-      address: readAddress(values),
-      only: names("only", MEASUREMENTS),
-      texts: names("text", Object.keys(SENTENCES)),
-      megabytes: number("megabytes"),
-      clients: numbers("clients"),
-      connections: numbers("connections"),
-      held: number("held"),
-      seconds: number("seconds"),
-      timeout: number("timeout"),
-      json: values.json,
-    };
-  } catch (error) {
-    fail(`${oneLine(error)} (--help shows the options)`, 2);
+/** Reads the options, or ends the process after help. */
+function parse() {
+  const { values } = parseArgs({
+    options: {
+      ...COMMON,
+      only: { type: "string", default: MEASUREMENTS.join(",") },
+      text: { type: "string", default: "ascii,italian,greek" },
+      megabytes: { type: "string", default: "300" },
+      clients: { type: "string", default: "1,8" },
+      connections: { type: "string", default: "1,100" },
+      held: { type: "string", default: "500" },
+      seconds: { type: "string", default: "3" },
+      timeout: { type: "string", default: "10" },
+    },
+  });
+  if (values.help) {
+    console.log(USAGE);
+    Deno.exit(0);
   }
+  const names = (option: "only" | "text", known: string[]) => {
+    const list = values[option].split(",");
+    const unknown = list.find((name) => !known.includes(name));
+    if (unknown === undefined) return list;
+    throw new Error(
+      `--${option} knows ${known.join(", ")}, not ${JSON.stringify(unknown)}`,
+    );
+  };
+  const numbers = (option: keyof typeof values) =>
+    String(values[option]).split(",").map((value) =>
+      wholeNumber(`--${option}`, value, 1, 1_000_000)
+    );
+  const number = (option: keyof typeof values) =>
+    wholeNumber(`--${option}`, String(values[option]), 1, 1_000_000);
+  const only = names("only", MEASUREMENTS);
+  const texts = names("text", Object.keys(SENTENCES));
+  const connections = numbers("connections");
+  return {
+    address: readAddress(values),
+    megabytes: number("megabytes"),
+    clients: numbers("clients"),
+    // What is not asked for has an empty list.
+    texts: only.includes("bulk") ? texts : [],
+    connections: only.includes("messages") ? connections : [],
+    held: only.includes("held") ? [number("held")] : [],
+    seconds: number("seconds"),
+    timeout: number("timeout"),
+    json: values.json,
+  };
 }
 
-function fail(text: string, code = 1): never {
-  progress("");
-  console.error(`load: ${text}`);
-  Deno.exit(code);
-}
-
-if (import.meta.main) {
-  const options = readOptions(Deno.args);
-  try {
-    await main(options);
-  } catch (error) {
-    fail(`${format(options.address)}: ${oneLine(error)}`);
-  }
-}
+if (import.meta.main) await main(readOptions("load", parse));

@@ -4,16 +4,22 @@
 // in one way, and holds them to finding just that.
 
 import assert from "node:assert/strict";
-import { checks, conform, type Report } from "../lib/conformance.ts";
+import {
+  type Check,
+  checks,
+  conform,
+  type Report,
+} from "../lib/conformance.ts";
+import { fileURLToPath } from "node:url";
 import { type Ending, listening, Script } from "../lib/parts/process.ts";
+import { freePort, has, TERMINAL } from "./machine.ts";
+import { SERVER } from "./pair.ts";
 
-const folder = new URL(".", import.meta.url);
 const PROGRAM = path("../lib/conformance.ts");
-const SERVER = path("../server.ts");
+const DENO = [Deno.execPath(), "run", "--allow-net"];
 
 function path(name: string): string {
-  return decodeURIComponent(new URL(name, folder).pathname)
-    .replace(/^\/([A-Z]:)/, "$1"); // Windows
+  return fileURLToPath(new URL(name, import.meta.url));
 }
 
 // ------------------------------------------------------------ running the checks
@@ -29,6 +35,8 @@ interface Run {
   command: string[];
   /** What it says when it is ready, port last. @default listening on HOST:PORT */
   ready?: RegExp;
+  /** What it is asked. @default everything */
+  asked?: Check[];
 }
 
 async function report(run: Run): Promise<Report> {
@@ -36,7 +44,8 @@ async function report(run: Run): Promise<Report> {
   const port = run.ready
     ? Number((await script.stderrMatch(run.ready))[1])
     : (await listening(script)).port;
-  return await conform({ hostname: "127.0.0.1", port }, { timeLimit: 2500 });
+  const address = { hostname: "127.0.0.1", port };
+  return await conform(address, { checks: run.asked, timeLimit: 2500 });
 }
 
 /**
@@ -70,22 +79,12 @@ function notAsked({ results }: Report): string[] {
     .map(({ name }) => name);
 }
 
-/** Whether a program that a test needs is installed. */
-function installed([program, ...args]: string[]): boolean {
-  try {
-    return new Deno.Command(program!, { args, stdout: "null", stderr: "null" })
-      .outputSync().success;
-  } catch {
-    return false;
-  }
-}
-
 // ----------------------------------------------------------------- right servers
 
 interface Peer extends Run {
   name: string;
-  /** A command that succeeds where the server can be started. */
-  needs: string[];
+  /** The program without which it cannot be started. */
+  needs: string;
   /** Checks that it does not keep, and never said it would. */
   notKept?: string[];
 }
@@ -93,23 +92,23 @@ interface Peer extends Run {
 const PEERS: Peer[] = [
   {
     name: "server.ts",
-    command: [Deno.execPath(), ...words("run --allow-net"), SERVER, "--port=0"],
-    needs: [Deno.execPath(), "--version"],
+    command: [...DENO, SERVER, "--port=0"],
+    needs: "deno",
   },
   {
     name: "asyncio in Python",
     command: ["python3", path("peers/asyncio.py")],
-    needs: ["python3", "--version"],
+    needs: "python3",
   },
   {
     name: "streams in Node",
     command: ["node", path("peers/node.mjs")],
-    needs: ["node", "--version"],
+    needs: "node",
   },
   {
     name: "a thread for each client in Java",
     command: ["java", path("peers/Threads.java")],
-    needs: ["javac", "-version"],
+    needs: "javac",
   },
   {
     // Without -t socat drops replies 0.5 s after a half-close; without stdbuf
@@ -121,7 +120,7 @@ const PEERS: Peer[] = [
       "EXEC:stdbuf -o0 tr a-z A-Z",
     ],
     ready: /listening on AF=2 127\.0\.0\.1:([0-9]+)/,
-    needs: ["socat", "-V"],
+    needs: "socat",
     notKept: ["letters", "special"],
   },
 ];
@@ -129,15 +128,17 @@ const PEERS: Peer[] = [
 const TEXTBOOK: Peer = {
   name: "a textbook's server is told apart, and what it keeps is said",
   command: ["java", path("peers/Textbook.java")],
-  needs: ["javac", "-version"],
+  needs: "javac",
 };
 
 Deno.test("conformance - a right server in any language fails no check", async (t) => {
-  const here = [...PEERS, TEXTBOOK].filter(({ needs }) => installed(needs));
+  const here = [...PEERS, TEXTBOOK].filter(({ needs }) =>
+    needs === "deno" || has(needs)
+  );
   const made = reports(here);
   const step = (peer: Peer, judge: (report: Report) => void) => {
     const place = here.indexOf(peer);
-    const skipped = place === -1 ? ` (skipped: no ${peer.needs[0]} here)` : "";
+    const skipped = place === -1 ? ` (skipped: no ${peer.needs} here)` : "";
     return t.step({
       name: peer.name + skipped,
       ignore: place === -1,
@@ -146,7 +147,8 @@ Deno.test("conformance - a right server in any language fails no check", async (
   };
   for (const peer of PEERS) {
     await step(peer, ({ results, oneReply }) => {
-      const wrong = results.filter(({ outcome, name }) =>
+      const wrong = results.filter(({ outcome, name, remark }) =>
+        remark !== undefined ||
         outcome !== (peer.notKept?.includes(name) ? "broken" : "kept")
       );
       assert.deepEqual(wrong, []);
@@ -159,7 +161,9 @@ Deno.test("conformance - a right server in any language fails no check", async (
     const kept = report.results.filter(({ outcome }) => outcome === "kept");
     assert.deepEqual(
       kept.map(({ name }) => name),
-      words("uppercase untouched interactive hundred never-reads not-text"),
+      words(
+        "uppercase untouched zero-byte long-line interactive hundred never-reads not-text",
+      ),
     );
     // An empty connection gives it null for a line, and it dies of that.
     assert.deepEqual(notAsked(report), ["reset", "early-reset"]);
@@ -173,64 +177,101 @@ Deno.test("conformance - a right server in any language fails no check", async (
 
 /** Checks that compare a reply with what was sent. */
 const CONTENT =
-  "uppercase untouched several-lines pieces no-line-end crlf conversation " +
-  "order half-close half-close-10mb slow-reader two-clients hundred letters " +
-  "special cuts first-character";
+  "uppercase untouched zero-byte several-lines pieces no-line-end crlf " +
+  "long-line conversation order half-close two-clients hundred pause " +
+  "slow-reader letters special cuts first-character";
+
+/** Checks that send more than 64 KB on a connection. */
+const LONG = "long-line order half-close slow-reader cuts";
 
 /**
- * Faults of `wrong/server.ts`, and the checks that have to find each; what
- * takes the longest waits comes first.
+ * Faults of `wrong/server.ts`, the checks that have to find each, and words
+ * from the cause that the first of them tells. What takes the longest waits
+ * comes first.
  */
-const FAULTS: Record<string, string> = {
-  "one client at a time": "two-clients hundred never-reads",
-  "one client that does not read holds up all": "never-reads",
-  "drops the tail at half-close":
-    "no-line-end half-close half-close-10mb slow-reader",
-  "never closes": "half-close empty",
-  "replies at the end only": "interactive",
-  "changes line ends": "no-line-end crlf",
-  "uppercases letter by letter": "special",
-  "uppercases A to Z alone": "letters special",
-  "takes a byte order mark away": "first-character",
-  "lower-cases": CONTENT,
-  "loses line ends": CONTENT,
-  "ten clients at a time": "hundred",
-  "none": "",
-  "cuts characters": "cuts",
-  "forgets a last line without line end": "no-line-end",
-  "mixes two clients' buffers": "two-clients",
-  "stops at 64 KB": "order half-close half-close-10mb slow-reader cuts",
-  "closes after the first packet":
-    "pieces conversation order half-close half-close-10mb slow-reader two-clients cuts",
-  "sends the halves of a long read in turn":
-    "order half-close half-close-10mb slow-reader cuts",
-  "dies of bytes that are no text": "not-text",
-  "dies of an empty connection": "empty",
-  "dies of a reset": "reset",
-  "dies of an early reset": "early-reset",
+const FAULTS: Record<string, [breaks: string, cause?: RegExp]> = {
+  "one client at a time": [
+    "two-clients hundred never-reads",
+    /accept and serve run in turn/,
+  ],
+  "one client that does not read holds up all": ["never-reads"],
+  "pauses and never resumes": [LONG, /a line|never resumed/],
+  "drops the tail at half-close": [
+    "no-line-end half-close slow-reader",
+    /the reply was dropped/,
+  ],
+  "never closes": ["half-close empty", /after fork\(\) the parent/],
+  "replies at the end only": ["interactive", /flush/],
+  "loses line ends": [CONTENT, /the line ends are lost/],
+  "greets each client": [`${CONTENT} empty`, /nobody asked for \(a greeting/],
+  "labels its replies": [`${CONTENT} empty`, /nobody asked for/],
+  "changes line ends": ["no-line-end crlf", /line end was added/],
+  "answers in \\r\\n": [CONTENT, /println\(\) may write \\r\\n/],
+  "takes an empty line for the end": [
+    "several-lines no-line-end crlf half-close",
+    /an empty line is a line/,
+  ],
+  "sends its buffer whole": [CONTENT, /a buffer is sent whole/],
+  "lower-cases": [CONTENT, /opposite of toUpperCase/],
+  "never flushes": ["uppercase", /PrintWriter.*flush/],
+  "writes Latin-1": [
+    "letters special cuts first-character",
+    /another encoding/,
+  ],
+  "uppercases letter by letter": ["special", /letter is turned by itself/],
+  "uppercases A to Z alone": ["letters special", /only A to Z/],
+  "takes a byte order mark away": ["first-character", /ignoreBOM/],
+  "ten clients at a time": ["hundred", /wait for each other/],
+  "none": [""],
+  "keeps replies in memory": [""],
+  "cuts characters": ["cuts", /was cut between two reads/],
+  "forgets a last line without line end": ["no-line-end", /forgotten/],
+  "mixes two clients' buffers": ["two-clients", /share a buffer/],
+  "stops at 64 KB": [LONG, /longest length/],
+  "has lines of 64 KB at most": ["long-line", /scanner's limit/],
+  "closes after 2 s without a byte": ["pause", /gave up a client who paused/],
+  "closes after the first packet": [
+    "pieces long-line conversation order half-close two-clients pause " +
+    "slow-reader cuts",
+  ],
+  "sends the halves of a long read in turn": [LONG],
+  "dies of bytes that are no text": ["not-text", /decoder's error/],
+  "dies of an empty connection": ["empty", /gives null/],
+  "dies of a reset": ["reset", /catch errors where a client is served/],
+  "dies of an early reset": ["early-reset", /accept\(\) itself fails/],
 };
 
 Deno.test("conformance - a wrong server fails just the checks that its fault breaks", async (t) => {
   const faults = Object.keys(FAULTS);
+  // What takes seconds is asked of the servers that must not keep it, and of the
+  // right one.
+  const asked = (fault: string) =>
+    checks.filter(({ name }) =>
+      fault === "none" || !/^(pause|slow-reader)$/.test(name) ||
+      words(FAULTS[fault]![0]).includes(name)
+    );
   const made = reports(faults.map((fault) => ({
-    command: [
-      Deno.execPath(),
-      ...words("run --allow-net"),
-      path("wrong/server.ts"),
-      fault,
-    ],
+    command: [...DENO, path("wrong/server.ts"), fault],
+    asked: asked(fault),
   })));
-  for (const [fault, names] of Object.entries(FAULTS)) {
-    const expected = words(names);
+  for (const [fault, [breaks, cause]] of Object.entries(FAULTS)) {
+    const expected = words(breaks);
     const fn = async () => {
       const report = await made[faults.indexOf(fault)]!();
       assert.deepEqual(notKept(report), expected);
       // A server that has died is asked nothing more, and others everything.
-      const names = checks.map(({ name }) => name);
+      const names = asked(fault).map(({ name }) => name);
       const after = names.slice(names.indexOf(expected[0]!) + 1);
-      assert.deepEqual(notAsked(report), /^dies of/.test(fault) ? after : []);
-      for (const { outcome, sent, came, usualCause } of report.results) {
-        if (outcome === "broken") assert(sent && came && usualCause);
+      const dead = /^dies of|^never flushes/.test(fault);
+      assert.deepEqual(notAsked(report), dead ? after : []);
+      const broken = report.results.filter((one) => one.outcome === "broken");
+      for (const { sent, came, usualCause } of broken) {
+        assert(sent && came && usualCause);
+      }
+      if (cause) assert.match(broken[0]!.usualCause!, cause);
+      if (fault === "keeps replies in memory") {
+        const { remark } = report.results.find(({ remark }) => remark)!;
+        assert.match(remark!, /took all 20 MB/);
       }
     };
     await t.step(fault, fn);
@@ -238,33 +279,142 @@ Deno.test("conformance - a wrong server fails just the checks that its fault bre
 });
 
 Deno.test("conformance - every check finds a wrong server", () => {
-  const found = new Set(Object.values(FAULTS).flatMap(words));
+  const found = new Set(
+    [...Object.values(FAULTS), ...NATIVE.map(({ breaks }) => breaks)]
+      .flatMap(([breaks]) => words(breaks)),
+  );
   const never = checks.filter(({ name }) => !found.has(name));
   assert.deepEqual(never, []);
 });
 
+/** Faults that live in a language, or in chance. */
+const NATIVE: { fault: string; breaks: [check: string, cause: RegExp] }[] = [
+  { fault: "dies of SIGPIPE", breaks: ["reset", /in C ignore SIGPIPE/] },
+  {
+    fault: "threads share a static buffer",
+    breaks: ["hundred", /they share a buffer/],
+  },
+  {
+    fault: "looks at no result of write()",
+    breaks: ["slow-reader", /lost or doubled|before all was sent/],
+  },
+  { fault: "takes strlen() for the count", breaks: ["zero-byte", /strlen/] },
+  { fault: "cuts lines at 1 KB", breaks: ["long-line", /line buffer/] },
+  {
+    fault: "does not test what fgets() gives",
+    breaks: ["order", /goes on sending without end.*null/],
+  },
+  { fault: "sleeps 200 ms for each 4 KB", breaks: ["order", /too slow/] },
+  {
+    fault: "the parent keeps the socket after fork()",
+    breaks: ["half-close", /after fork\(\)/],
+  },
+  {
+    fault: "never closes a descriptor",
+    breaks: ["early-reset", /no descriptor is left/],
+  },
+];
+
+/** Asks for one promise until it is broken: a fault of chance may hide. */
+async function findsOnce(
+  command: string[],
+  [check, cause]: [check: string, cause: RegExp],
+): Promise<void> {
+  for (let round = 1;; round++) {
+    await using server = Script.command(command);
+    const address = await listening(server);
+    const { results } = await conform(address, {
+      checks: checks.filter(({ name }) => name === check),
+      timeLimit: 1500,
+    });
+    if (results[0]!.outcome === "broken") {
+      return assert.match(results[0]!.usualCause!, cause);
+    }
+    assert(round < 10, "a wrong server has passed ten times");
+  }
+}
+
+Deno.test({
+  name: "conformance - finds the faults of a server in C",
+  ignore: !has("cc") || !has("prlimit"),
+  async fn(t) {
+    const folder = await Deno.makeTempDir();
+    try {
+      const program = `${folder}/threads`;
+      const build = ["-pthread", path("wrong/threads.c"), "-o", program];
+      const { success } = await new Deno.Command("cc", { args: build })
+        .output();
+      assert(success);
+      for (const { fault, breaks } of NATIVE) {
+        // So few descriptors as a user has who never asked for more.
+        const command = ["prlimit", "--nofile=256", program, fault];
+        await t.step(fault, () => findsOnce(command, breaks));
+      }
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+});
+
+Deno.test({
+  name: "conformance - finds a pipe in Node that lacks allowHalfOpen",
+  ignore: !has("node"),
+  fn: () =>
+    findsOnce(["node", path("wrong/pipe.mjs")], [
+      "slow-reader",
+      /closed the connection before all/,
+    ]),
+});
+
 // ---------------------------------------------------------------- the program
 
-/** Runs the program against a wrong server; its ending. */
-async function run(fault: string, options: string): Promise<Ending> {
+/** Runs the program, or another one, against a wrong server; its ending. */
+async function run(
+  fault: string,
+  options: string,
+  program = PROGRAM,
+): Promise<Ending> {
   await using server = Script.start(path("wrong/server.ts"), { args: [fault] });
   const { port } = await listening(server);
-  await using script = Script.start(PROGRAM, {
+  await using script = Script.start(program, {
     args: ["--port", String(port), ...words(options)],
   });
   return await script.ending();
 }
 
-Deno.test("conformance - --list names every check with its level and promise", async () => {
+Deno.test("conformance - --list and lib/README.md name every check", async () => {
   await using script = Script.start(PROGRAM, { args: ["--list"] });
   const { code, stdout } = await script.ending();
   assert.equal(code, 0);
-  const lines = stdout.trimEnd().split("\n");
-  assert.equal(lines.length, checks.length);
-  for (const [place, { name, level, promise }] of checks.entries()) {
-    assert(lines[place]!.startsWith(name));
-    assert(lines[place]!.includes(level));
-    assert(lines[place]!.endsWith(promise));
+  const page = await Deno.readTextFile(path("../lib/README.md"));
+  const rows = page.matchAll(
+    /^\| (\S+) +\| (required|full text) +\| (.*?) *\|$/gm,
+  );
+  const squeezed = [...rows].map(([, ...cells]) => cells.join(" "));
+  assert.deepEqual(
+    squeezed,
+    checks.map(({ name, level, promise }) => `${name} ${level} ${promise}`),
+  );
+  assert.deepEqual(
+    stdout.trimEnd().split("\n").map((line) => line.replace(/ {2,}/g, " ")),
+    squeezed,
+  );
+});
+
+Deno.test("conformance - a teacher's own check in lib/README.md runs", async () => {
+  const page = await Deno.readTextFile(path("../lib/README.md"));
+  const [, block] = page.match(/^```ts\n(.*?)^```$/ms)!;
+  const file = await Deno.makeTempFile({ suffix: ".ts" });
+  try {
+    const lib = new URL("../lib/", import.meta.url).href;
+    await Deno.writeTextFile(file, block!.replace("./lib/", lib));
+    const fault = "uppercases A to Z alone";
+    const { code, stdout } = await run(fault, "--only italian", file);
+    // The page shows the same output.
+    assert(page.includes(stdout), stdout);
+    assert.equal(code, 1);
+  } finally {
+    await Deno.remove(file);
   }
 });
 
@@ -326,18 +476,58 @@ Deno.test("conformance - a server that answers once is told kindly that it is a 
   assert.doesNotMatch(stdout, /cause/);
 });
 
-Deno.test("conformance - no service at the address is one clear line, exit code 1", async () => {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr;
-  listener.close();
-  await using script = Script.start(PROGRAM, { args: ["-p", String(port)] });
-  const { code, stdout, stderr } = await script.ending();
-  assert.match(
-    stderr,
-    /^conformance: no service at 127\.0\.0\.1:[0-9]+: .*\n$/,
+Deno.test("conformance - no service, or no permission, is one clear line, exit code 1", async () => {
+  const args = ["-p", `${freePort()}`];
+  for (
+    const [permissions, words] of [
+      [
+        ["--allow-net"],
+        "nothing listens there; start the server first, and give",
+      ],
+      [[], "no permission to connect; run this program with --allow-net\n"],
+    ] as const
+  ) {
+    await using script = Script.start(PROGRAM, {
+      args,
+      permissions: [...permissions],
+    });
+    const { code, stdout, stderr } = await script.ending();
+    assert.match(stderr, /^conformance: no service at 127\.0\.0\.1:.*\n$/);
+    assert(stderr.includes(words), stderr);
+    assert.equal(stdout, "");
+    assert.equal(code, 1);
+  }
+});
+
+Deno.test({
+  name: "conformance - a terminal shows which check is running",
+  ignore: !has("python3") || Deno.build.os === "windows",
+  async fn() {
+    await using server = Script.start(path("wrong/server.ts"), {
+      args: ["none"],
+    });
+    const { port } = await listening(server);
+    const command = [...DENO, PROGRAM, `--port=${port}`, "--only=pause"];
+    await using script = Script.command(command, { wrapper: TERMINAL });
+    await script.stdoutMatch(/pause {2}a client that pauses .* …/);
+    await script.stdoutMatch(/✓ pause/);
+  },
+});
+
+Deno.test("conformance - a cause is told once, and what was not asked is one line", async () => {
+  const greets = await run(
+    "greets each client",
+    "--only uppercase --only crlf",
   );
-  assert.equal(stdout, "");
-  assert.equal(code, 1);
+  assert.equal(greets.stdout.match(/nobody asked for/g)!.length, 1);
+  assert.match(greets.stdout, /^✗ crlf .*cause as for uppercase\)$/m);
+  const dead = await run("never flushes", "");
+  assert.equal(dead.stdout.match(/^✗/gm)!.length, 1);
+  assert.match(
+    dead.stdout,
+    /^- not asked, no answer any more since uppercase:/m,
+  );
+  assert(dead.stdout.split("\n").every((line) => line.length < 100));
 });
 
 Deno.test("conformance - wrong usage is one line, exit code 2", async (t) => {

@@ -6,6 +6,8 @@ import { bulk, hold, messages, WrongReply } from "../lib/load.ts";
 import { type Ending, Script } from "../lib/parts/process.ts";
 import { writeAll } from "../lib/parts/tcp.ts";
 import { lines, SENTENCES } from "../lib/parts/texts.ts";
+import { freePort } from "./machine.ts";
+import { type WrongServer, wrongServer } from "./wrong/in_process.ts";
 
 const LOAD = join(import.meta.dirname!, "..", "lib", "load.ts");
 
@@ -17,69 +19,28 @@ async function load(...args: string[]): Promise<Ending> {
   return await script.ending();
 }
 
-/** A service in this process, with the reply to each chunk that it is told. */
-class Service implements AsyncDisposable {
-  readonly address: { hostname: string; port: number };
-  readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  readonly #open = new Set<Deno.TcpConn>();
-  readonly #serving: Promise<unknown>[] = [];
-
-  constructor(reply: (text: string) => string | null) {
-    const { hostname, port } = this.#listener.addr;
-    this.address = { hostname, port };
-    this.#serving.push(this.#accept(reply));
-  }
-
-  get args(): string[] {
-    return ["--port", String(this.address.port)];
-  }
-
-  async #accept(reply: (text: string) => string | null): Promise<void> {
-    try {
-      for await (const connection of this.#listener) {
-        this.#open.add(connection);
-        this.#serving.push(this.#serve(connection, reply));
-      }
-    } catch {
-      // Closed.
-    }
-  }
-
-  async #serve(
-    connection: Deno.TcpConn,
-    reply: (text: string) => string | null,
-  ): Promise<void> {
-    const buffer = new Uint8Array(64 * 1024);
+/** A service with the reply to each chunk that it is told; null closes. */
+function replying(reply: (text: string) => string | null): WrongServer {
+  return wrongServer(async (socket) => {
     const decoder = new TextDecoder();
-    try {
-      while (true) {
-        const count = await connection.read(buffer);
-        if (count === null) break;
-        const chunk = buffer.subarray(0, count);
-        const text = reply(decoder.decode(chunk, { stream: true }));
-        if (text === null) break;
-        await writeAll(connection, new TextEncoder().encode(text));
-      }
-    } catch {
-      // The client has gone.
+    const buffer = new Uint8Array(64 * 1024);
+    while (true) {
+      const count = await socket.read(buffer);
+      if (count === null) return;
+      const chunk = buffer.subarray(0, count);
+      const text = reply(decoder.decode(chunk, { stream: true }));
+      if (text === null) return;
+      await writeAll(socket, new TextEncoder().encode(text));
     }
-    if (this.#open.delete(connection)) connection.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#listener.close();
-    for (const connection of this.#open) connection.close();
-    this.#open.clear();
-    await Promise.all(this.#serving);
-  }
+  });
 }
 
 const uppercase = (text: string) => text.toUpperCase();
 
 Deno.test("load - prints a table of all that it measured", async () => {
-  await using service = new Service(uppercase);
+  await using service = replying(uppercase);
   const { code, stdout, stderr } = await load(
-    ...service.args,
+    `--port=${service.address.port}`,
     ...LITTLE,
     "--seconds=1",
   );
@@ -92,9 +53,9 @@ Deno.test("load - prints a table of all that it measured", async () => {
 });
 
 Deno.test("load - with --json prints one object", async () => {
-  await using service = new Service(uppercase);
+  await using service = replying(uppercase);
   const { code, stdout } = await load(
-    ...service.args,
+    `--port=${service.address.port}`,
     ...LITTLE,
     "--seconds=1",
     "--text=german,emoji",
@@ -115,33 +76,39 @@ Deno.test("load - with --json prints one object", async () => {
 });
 
 Deno.test("load - with --only measures that alone", async () => {
-  await using service = new Service(uppercase);
-  const { stdout } = await load(...service.args, "--only=held", "--seconds=1");
+  await using service = replying(uppercase);
+  const { stdout } = await load(
+    `--port=${service.address.port}`,
+    "--only=held",
+    "--seconds=1",
+  );
   assert.match(stdout, /^held, connections: 500 .*\n$/);
 });
 
-Deno.test("load - ends at the first wrong reply, in one line that shows it", async () => {
-  await using service = new Service((text) =>
-    uppercase(text).replace("É", "é")
-  );
-  const { code, stdout, stderr } = await load(
-    ...service.args,
-    ...LITTLE,
-    "--text=italian",
-  );
+Deno.test("load - ends at the first wrong reply, and keeps what it had measured", async () => {
+  await using service = replying((text) => uppercase(text).replace("É", "é"));
+  const args = [`--port=${service.address.port}`, ...LITTLE];
+  const { code, stdout, stderr } = await load(...args, "--text=ascii,italian");
   assert.match(
     stderr,
-    /^load: 127\.0\.0\.1:[0-9]+: wrong reply: from byte [0-9]+ on it is "é.*\n$/,
+    /^load: \S+: bulk, italian, clients: 2: wrong reply: from byte [0-9]+ on it is "é.*--text ascii.*\n$/,
   );
-  assert.equal(stdout, "");
+  assert.match(stdout, /^bulk, ascii, clients: 2 +[0-9]+ MB\/s\n$/);
   assert.equal(code, 1);
+  const json = await load(...args, "--text=italian", "--json");
+  assert.match(JSON.parse(json.stdout).error, /bulk, italian.*wrong reply/);
 });
 
-Deno.test("load - says that nothing listens", async () => {
-  const service = new Service(uppercase);
-  await service[Symbol.asyncDispose]();
-  const { code, stderr } = await load(...service.args);
-  assert.match(stderr, /^load: 127\.0\.0\.1:[0-9]+: .*refused.*\n$/);
+Deno.test("load - shows the text that nobody asked for", async () => {
+  await using service = replying((text) => `Reply: ${uppercase(text)}`);
+  const { stderr } = await load(`--port=${service.address.port}`, ...LITTLE);
+  assert.match(stderr, /it is "Reply: CLIENT/);
+});
+
+Deno.test("load - says that nothing listens, as the checker does", async () => {
+  const { code, stdout, stderr } = await load(`--port=${freePort()}`);
+  assert.match(stderr, /^load: no service at .* start the server first.*\n$/);
+  assert.equal(stdout, "");
   assert.equal(code, 1);
 });
 
@@ -174,7 +141,7 @@ const wrong: Record<string, (text: string) => string | null> = {
 };
 for (const [name, reply] of Object.entries(wrong)) {
   Deno.test(`bulk(), messages(), hold() - notice a service that ${name}`, async () => {
-    await using service = new Service(reply);
+    await using service = replying(reply);
     const limits = { timeout: 1 };
     const { address } = service;
     const noticed = (error: unknown) =>
@@ -193,7 +160,7 @@ for (const [name, reply] of Object.entries(wrong)) {
 
 Deno.test("messages() - notices a reply that is another client's", async () => {
   let last = "";
-  await using service = new Service((text) => {
+  await using service = replying((text) => {
     const reply = last || uppercase(text);
     last = uppercase(text);
     return reply;
@@ -206,7 +173,7 @@ Deno.test("messages() - notices a reply that is another client's", async () => {
 
 Deno.test("hold() - check() notices a connection that was lost", async () => {
   let replies = 0;
-  await using service = new Service((text) =>
+  await using service = replying((text) =>
     ++replies > 2 ? null : uppercase(text)
   );
   using held = await hold(service.address, { connections: 2 });

@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * What the programs of this folder read from the command line in the same way.
+ * What the programs of this folder do in the same way: read the command line,
+ * show what goes on, and say what went wrong.
  *
  * @module
  */
 
 import type { Address } from "./tcp.ts";
+
+/** Options that every program has, for `parseArgs()`. */
+export const COMMON = {
+  hostname: { type: "string", default: "127.0.0.1" },
+  port: { type: "string", short: "p", default: "6789" },
+  json: { type: "boolean", default: false },
+  help: { type: "boolean", short: "h", default: false },
+} as const;
 
 /**
  * Reads `--hostname` and `--port` as they were given.
@@ -49,8 +58,30 @@ export function wholeNumber(
   );
 }
 
+/** Reads options, or ends the process with a message and exit code 2. */
+export function readOptions<T>(program: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    fail(program, `${oneLine(error)} (--help shows the options)`, 2);
+  }
+}
+
 /** An error's message in one line. */
 export function oneLine(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   return message.replaceAll("\n", " ");
+}
+
+/** On a terminal, a line of progress that the next one takes the place of. */
+export function progress(line: string): void {
+  if (!Deno.stderr.isTerminal()) return;
+  Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[K${line}`));
+}
+
+/** Says in one line what went wrong, and ends the process. */
+export function fail(program: string, message: string, code = 1): never {
+  progress("");
+  console.error(`${program}: ${message}`);
+  Deno.exit(code);
 }

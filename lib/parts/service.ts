@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * A service under test, and clients of it: every wait is for an event and has a
- * time limit, and what does not hold is said in words for a student.
+ * A service under test, and clients that ask it. Every wait is for an event,
+ * and every wait ends.
  *
  * @module
  */
 
-import { oneLine } from "./options.ts";
-import { type Address, writeAll } from "./tcp.ts";
+import { Buffer } from "node:buffer";
+import { describe, type Facts, quote, usualCause } from "./causes.ts";
+import { type Address, connect, writeAll } from "./tcp.ts";
 
 /** A promise that a service does not keep, as a person has to read it. */
 export class Broken extends Error {
@@ -28,17 +29,19 @@ export class Broken extends Error {
   }
 }
 
-/** No connection: nothing listens, or nobody answered in time. */
-export class NoConnection extends Error {}
-
 /** What came back from a service, and how it ended. */
 export interface Reply {
   /** All bytes that came. */
-  bytes: Uint8Array;
+  readonly bytes: Uint8Array;
   /** The same as text, where they are UTF-8. */
-  text: string;
-  /** How the server ended the connection, if it has. */
-  ending: "closed" | "reset" | undefined;
+  readonly text: string;
+  /**
+   * How it ended: the server closed or reset the connection, or this side gave
+   * up, because bytes came without end or too slowly. Undefined: it has not.
+   */
+  readonly ending: "closed" | "reset" | "endless" | "too slow" | undefined;
+  /** Bytes a second, if it was too slow. */
+  readonly rate?: number;
 }
 
 /** A part of a conversation: what the client sends, and what it waits for. */
@@ -52,10 +55,10 @@ export interface Step {
 }
 
 /** Gives the usual cause of a wrong reply; `undefined` leaves it to the general ones. */
-export type Diagnosis = (reply: Reply) => string | undefined;
+export type Diagnosis = (facts: Facts) => string | undefined;
 
-/** How a {@linkcode Client} reads. */
-export interface ClientOptions {
+/** How a {@linkcode TestClient} reads. */
+export interface ReadOptions {
   /** Called before each read, which waits for it. @default not at all */
   beforeRead?: () => Promise<unknown>;
   /** Bytes of a read, at most. @default 65536 */
@@ -63,7 +66,7 @@ export interface ClientOptions {
 }
 
 /** How a client converses. */
-export interface ConverseOptions extends ClientOptions {
+export interface ConverseOptions extends ReadOptions {
   /** Gives the cause of a wrong reply. @default the general causes alone */
   diagnosis?: Diagnosis;
   /** Ends the input right after the last text, before the reply to it. @default false */
@@ -91,16 +94,16 @@ export class Service {
   /** The longest wait in which nothing moves: milliseconds. */
   readonly timeLimit: number;
   /**
-   * It replies to a line, whole, before the end of input. Like `closes`, learnt
-   * by {@linkcode Service.meet}: a server which does not fails the check that
-   * asks for it, and does not cost every other check its time limit.
+   * It replies before the end of input. Like `closes`, learnt by
+   * {@linkcode Service.meet}: a server which does not fails the check that asks
+   * for it, and does not cost every other check its time limit.
    */
   answersAtOnce = true;
   /** It closes the connection after the client's end of input. */
   closes = true;
   /** It closes the connection after its first reply, as the textbook's does. */
   oneReply = false;
-  readonly #clients = new Set<Client>();
+  readonly #clients = new Set<TestClient>();
 
   /** Names a service; nothing is sent yet. */
   constructor(address: Address, timeLimit: number) {
@@ -112,25 +115,9 @@ export class Service {
    * Connects a client; what a check leaves open is closed after it. Throws
    * {@linkcode NoConnection}.
    */
-  async connect(options: ClientOptions = {}): Promise<Client> {
-    const connecting = Deno.connect(this.address);
-    let connection: Deno.TcpConn | undefined;
-    try {
-      connection = await within(this.timeLimit, connecting);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotCapable) {
-        throw new NoConnection("no permission; run it with --allow-net");
-      }
-      if (error instanceof Deno.errors.ConnectionRefused) {
-        throw new NoConnection("nothing listens there");
-      }
-      throw new NoConnection(oneLine(error));
-    }
-    if (connection === undefined) {
-      connecting.then((late) => late.close(), () => {});
-      throw new NoConnection(`no answer in ${this.seconds}`);
-    }
-    const client = new Client(connection, this.timeLimit, options);
+  async connect(options: ReadOptions = {}): Promise<TestClient> {
+    const connection = await connect(this.address, this.timeLimit);
+    const client = new TestClient(connection, this.timeLimit, options);
     this.#clients.add(client);
     return client;
   }
@@ -154,12 +141,13 @@ export class Service {
   async meet(): Promise<void> {
     const client = await this.connect();
     client.send("one\n");
-    this.answersAtOnce = await client.until(() => client.count >= 4);
+    // Three bytes: a reply that has lost its line end is a reply, too.
+    this.answersAtOnce = await client.until(() => client.count >= 3);
     if (this.answersAtOnce) {
       const { count } = client;
       client.send("two\n");
-      await client.until(() => client.count >= count + 2);
-      this.oneReply = client.ending !== undefined;
+      await client.until(() => client.count >= count + 3);
+      this.oneReply = client.ending === "closed" || client.ending === "reset";
     }
     client.end();
     await client.ended();
@@ -202,10 +190,12 @@ export class Service {
     steps: Step[],
     options: ConverseOptions = {},
   ): Promise<void> {
-    const { diagnosis = () => undefined, endAtOnce = false } = options;
+    const { diagnosis, endAtOnce = false } = options;
     const sends = steps.map((step) => toBytes(step.send));
     const replies = steps.map((step) => toBytes(step.reply));
     const client = await this.connect(options);
+    const length = replies.reduce((sum, { length }) => sum + length, 0);
+    client.most = 2 * length + SLACK;
     let wait = this.answersAtOnce;
     let count = 0;
     for (const [place, step] of steps.entries()) {
@@ -221,41 +211,36 @@ export class Service {
     // More than was wanted would come before the close.
     if (whole && this.closes) await client.ended();
 
-    const sent = concat(sends);
-    const wanted = concat(replies);
-    if (firstDifference(client.bytes, wanted) === -1) return client.close();
-    throw new Broken(
-      steps.length > 4 ? quote(sent) : sends.map(quote).join(", then "),
-      this.#describe(client, wanted),
-      diagnosis(client) ?? generalCause(sent, wanted, client),
-    );
+    const wanted = Buffer.concat(replies);
+    if (wanted.equals(client.bytes)) return client.close();
+    throw this.wrong(client, Buffer.concat(sends), wanted, {
+      diagnosis,
+      shown: steps.length > 4 ? undefined : sends.map(quote).join(", then "),
+    });
   }
 
-  #describe({ bytes, ending }: Reply, wanted: Uint8Array): string {
-    const then = ending === "closed"
-      ? "the connection was closed"
-      : ending === "reset"
-      ? "the connection was reset"
-      : `nothing more in ${this.seconds}`;
-    if (bytes.length === 0) {
-      return ending === undefined
-        ? `nothing in ${this.seconds}`
-        : `nothing, ${then}`;
-    }
-    const end = bytes.length < wanted.length ? `, then ${then}` : "";
-    if (wanted.length <= SHORT && bytes.length <= SHORT) {
-      return `${quote(bytes)}${end}; wanted ${quote(wanted)}`;
-    }
-    const count = `${number(bytes.length)} bytes, wanted ` +
-      `${number(wanted.length)}${end}`;
-    const at = firstDifference(bytes, wanted);
-    if (at === bytes.length) return count;
-    const from = Math.max(0, at - 10);
-    const [here, there] = [bytes, wanted].map((all) =>
-      JSON.stringify(decode(all.subarray(from, from + 40)))
+  /** What is to be said of a reply that is not the wanted one. */
+  wrong(
+    reply: Reply,
+    sent: string | Uint8Array,
+    wanted: string | Uint8Array,
+    options: {
+      /** Gives the cause, if the reply has ended in an ordinary way. */
+      diagnosis?: Diagnosis;
+      /** What was sent, in words. @default its text, shortened */
+      shown?: string;
+    } = {},
+  ): Broken {
+    const { diagnosis = () => undefined, shown = quote(toBytes(sent)) } =
+      options;
+    const { text, ending } = reply;
+    const facts = { sent: toText(sent), wanted: toText(wanted), text, ending };
+    const givenUp = ending === "endless" || ending === "too slow";
+    return new Broken(
+      shown,
+      describe(reply, toBytes(wanted), this.seconds),
+      (givenUp ? undefined : diagnosis(facts)) ?? usualCause(facts),
     );
-    return `${count}; from byte ${number(at + 1)} on it is other text: ` +
-      `${here}, wanted ${there}`;
   }
 
   /** The time limit in words. */
@@ -264,10 +249,24 @@ export class Service {
   }
 }
 
+/**
+ * Fewer bytes of a reply a second are called too slow: a service on the same
+ * machine gives a thousand times as many.
+ */
+const SLOWEST = 100_000;
+
+/** What may come beyond twice what is wanted, until this side gives up: bytes. */
+const SLACK = 50_000;
+
+/** The most that one read or one write moves: bytes. */
+const PIECE = 64 * 1024;
+
 /** A client of the service. It reads from the start, and keeps what comes. */
-export class Client implements Reply {
-  /** How the server ended the connection, if it has. */
-  ending: "closed" | "reset" | undefined;
+export class TestClient implements Reply {
+  /** How the reply ended, if it has. */
+  ending: Reply["ending"];
+  /** Bytes a second, if it was too slow. */
+  rate = 0;
   /** Bytes that were sent. */
   sent = 0;
   /** Bytes that came. */
@@ -276,9 +275,12 @@ export class Client implements Reply {
   idle = true;
   /** This side has closed it. */
   closed = false;
+  /** After more bytes than these it gives up, if the reply's length is known. */
+  most: number | undefined;
   readonly #connection: Deno.TcpConn;
   readonly #timeLimit: number;
   #buffer = new Uint8Array(4096);
+  #toSend = 0;
   #sending: Promise<void> = Promise.resolve();
   #dropped = false;
   #moved = Promise.withResolvers<void>();
@@ -287,7 +289,7 @@ export class Client implements Reply {
   constructor(
     connection: Deno.TcpConn,
     timeLimit: number,
-    options: ClientOptions = {},
+    options: ReadOptions = {},
   ) {
     this.#connection = connection;
     this.#timeLimit = timeLimit;
@@ -302,12 +304,13 @@ export class Client implements Reply {
 
   /** All that came, as text. */
   get text(): string {
-    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(this.bytes);
+    return toText(this.bytes);
   }
 
   /** Sends, after all that is to be sent already. */
   send(data: string | Uint8Array): void {
     const bytes = toBytes(data);
+    this.#toSend += bytes.length;
     this.idle = false;
     this.#then(async () => {
       for (let at = 0; at < bytes.length && !this.#dropped; at += PIECE) {
@@ -330,18 +333,42 @@ export class Client implements Reply {
   }
 
   /**
-   * Waits until a condition holds. False if it does not when the server ends
-   * the connection, or when nothing has moved either way for the time limit.
+   * Waits until a condition holds. False if it does not when the reply ends,
+   * when nothing has moved either way for the time limit, or when less than
+   * {@linkcode SLOWEST} moves for twice that time.
+   *
+   * Time is counted in tenths of the limit, so that a machine too busy to run
+   * this program does not count as a slow service: however long such a pause,
+   * it is one tenth.
    */
   async until(condition: () => boolean): Promise<boolean> {
-    while (!condition() && this.ending === undefined) {
-      const moved = this.#moved.promise.then(() => true);
-      if (await within(this.#timeLimit, moved) === undefined) break;
+    const moved = () => this.sent + this.count;
+    const first = this.count; // what was sent may wait in the system's buffers
+    let last = moved();
+    let [tenths, quiet] = [0, 0];
+    const tick = () => {
+      tenths += 1;
+      quiet = moved() === last ? quiet + 1 : 0;
+      last = moved();
+      const rate = (this.count - first) / (tenths * this.#timeLimit / 10_000);
+      if (quiet === 0 && tenths > 20 && rate < SLOWEST) {
+        this.ending = "too slow";
+        this.rate = rate;
+      }
+      if (quiet > 10 || this.ending !== undefined) this.#wake();
+    };
+    const clock = setInterval(tick, this.#timeLimit / 10);
+    try {
+      while (!condition() && this.ending === undefined && quiet <= 10) {
+        await this.#moved.promise;
+      }
+    } finally {
+      clearInterval(clock);
     }
     return condition();
   }
 
-  /** Waits until the server ends the connection; false as in `until`. */
+  /** Waits until the reply ends; false as in `until`. */
   ended(): Promise<boolean> {
     return this.until(() => this.ending !== undefined);
   }
@@ -368,20 +395,24 @@ export class Client implements Reply {
     });
   }
 
-  async #read({ beforeRead, atMost = PIECE }: ClientOptions): Promise<void> {
+  async #read({ beforeRead, atMost = PIECE }: ReadOptions): Promise<void> {
     const piece = new Uint8Array(atMost);
+    let ending: Reply["ending"];
     try {
-      while (true) {
+      while (ending === undefined) {
         if (beforeRead) await beforeRead();
         const count = await this.#connection.read(piece);
-        if (count === null) break;
-        this.#keep(piece.subarray(0, count));
+        if (count === null) ending = "closed";
+        else this.#keep(piece.subarray(0, count));
+        // No letter's uppercase has more than three times its bytes.
+        const most = this.most ?? 3 * this.#toSend + SLACK;
+        if (this.count > most) ending = "endless";
         this.#wake();
       }
-      this.ending = "closed";
     } catch {
-      this.ending = "reset";
+      ending = "reset";
     }
+    this.ending ??= ending;
     this.#wake();
   }
 
@@ -402,159 +433,11 @@ export class Client implements Reply {
   }
 }
 
-/** The most that one read or one write moves: bytes. */
-const PIECE = 64 * 1024;
-
-/**
- * A promise's value, or undefined if it takes longer: milliseconds.
- *
- * Counted in ten parts, so that a machine too busy to run this program does not
- * count as a slow service: however long such a pause, it is one part at most.
- */
-export async function within<T>(
-  timeLimit: number,
-  promise: Promise<T>,
-): Promise<T | undefined> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    let parts = 0;
-    const count = () => {
-      parts += 1;
-      if (parts > 10) resolve(undefined);
-      else timer = setTimeout(count, timeLimit / 10);
-    };
-    count();
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-// --------------------------------------------------------------- in plain words
-
-/** What goes wrong with any text. */
-function generalCause(
-  sent: Uint8Array,
-  wanted: Uint8Array,
-  reply: Reply,
-): string {
-  const { text, ending } = reply;
-  const before = decode(sent);
-  const after = decode(wanted);
-  if (text === "") {
-    if (ending === undefined) {
-      return "it waits for something more before it replies, or the reply " +
-        "stays in a buffer: flush the buffer after each write";
-    }
-    return "it ended the connection without a reply: look at its own output " +
-      "for an error";
-  }
-  if (text === before) {
-    return "the text came back as it was sent: nothing turns it into uppercase";
-  }
-  if (text === before.toLowerCase()) {
-    return "lower case came back: it calls the opposite of toUpperCase()";
-  }
-  if (text.includes("İ") && !after.includes("İ")) {
-    return "i became İ, as in Turkish: uppercase without a locale " +
-      "(in Java toUpperCase(Locale.ROOT))";
-  }
-  const lineEnds = /[\r\n]/g;
-  if (text.replace(lineEnds, "") === after.replace(lineEnds, "")) {
-    if (!text.includes("\n")) {
-      return "the line ends are lost: reading line by line cuts them off, so " +
-        "write one after each line";
-    }
-    if (text.replaceAll("\r", "") === after.replaceAll("\r", "")) {
-      return "line ends changed: reading line by line, or strip and trim, take " +
-        "\\r\\n and \\n for the same; move the characters as they come, or cut " +
-        "off \\n alone";
-    }
-    return "line ends were lost or added: reading line by line cuts them off; " +
-      "move the characters as they come";
-  }
-  if (after.startsWith(text)) {
-    return ending === undefined
-      ? "the rest never came: it waits for more input, or the reply stays in " +
-        "a buffer: flush the buffer after each write"
-      : "it closed the connection before all was sent back: go on until read " +
-        "gives the end of input, then write what is left, wait until it is " +
-        "written, and only then close";
-  }
-  if (text.startsWith(after)) {
-    return "more came than was asked for: a buffer is sent whole, or twice; " +
-      "send only as many bytes as the last read gave";
-  }
-  if (text.includes("\uFFFD") || /[^\0-\x7f]/.test(after)) {
-    return "the bytes are read or written in another encoding than UTF-8; " +
-      "name UTF-8 for both";
-  }
-  if (text.toUpperCase() === after) {
-    return "not all letters are uppercase";
-  }
-  if (reply.bytes.length === wanted.length) {
-    return "the order is lost: wait until one reply is written before the next " +
-      "one is, and let one thread or task write to a connection";
-  }
-  return "bytes were lost or doubled: send exactly as many bytes as the " +
-    "last read gave, and go on until all are sent";
-}
-
-/** A text is shown whole up to so many bytes. */
-const SHORT = 120;
-
-/** Text between quotes, shortened; bytes that are no text as hexadecimal. */
-function quote(bytes: Uint8Array): string {
-  const shown = bytes.subarray(0, bytes.length > SHORT ? 40 : SHORT);
-  let text: string;
-  try {
-    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-    // A long text may be cut inside a character.
-    text = JSON.stringify(
-      decoder.decode(shown, { stream: shown.length < bytes.length }),
-    );
-  } catch {
-    text = [...shown].map((byte) => byte.toString(16).padStart(2, "0"))
-      .join(" ");
-    text = `the bytes ${text}`;
-  }
-  return shown.length < bytes.length
-    ? `${number(bytes.length)} bytes: ${text} and so on`
-    : text.replaceAll("\uFEFF", "\\uFEFF");
-}
-
-/** A number as people write it: 10,000,000. */
-export function number(value: number): string {
-  return value.toLocaleString("en");
-}
-
-function decode(bytes: Uint8Array): string {
-  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+function toText(data: string | Uint8Array): string {
+  if (typeof data === "string") return data;
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(data);
 }
 
 function toBytes(data: string | Uint8Array): Uint8Array {
   return typeof data === "string" ? new TextEncoder().encode(data) : data;
-}
-
-function concat(parts: Uint8Array[]): Uint8Array {
-  if (parts.length === 1) return parts[0]!;
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
-}
-
-/** Where two texts part; -1 if they are the same. */
-function firstDifference(one: Uint8Array, other: Uint8Array): number {
-  const length = Math.min(one.length, other.length);
-  for (let at = 0; at < length; at++) {
-    if (one[at] !== other[at]) return at;
-  }
-  return one.length === other.length ? -1 : length;
 }

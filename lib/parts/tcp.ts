@@ -7,7 +7,8 @@
  * @module
  */
 
-import { connect } from "node:net";
+import { connect as connectSocket } from "node:net";
+import { oneLine } from "./options.ts";
 
 /** Where a service listens. */
 export interface Address {
@@ -22,6 +23,66 @@ export function format({ hostname, port }: Address): string {
   return hostname.includes(":")
     ? `[${hostname}]:${port}`
     : `${hostname}:${port}`;
+}
+
+/** No connection: nothing listens, or nobody answered in time. */
+export class NoConnection extends Error {}
+
+/**
+ * Connects to a service; `timeLimit` is in milliseconds.
+ *
+ * @throws {NoConnection} that says in words why there is none
+ */
+export async function connect(
+  address: Address,
+  timeLimit: number,
+): Promise<Deno.TcpConn> {
+  const connecting = Deno.connect(address);
+  let why = `no answer in ${timeLimit / 1000} s`;
+  try {
+    const connection = await within(timeLimit, connecting);
+    if (connection) return connection;
+    connecting.then((late) => late.close(), () => {});
+  } catch (error) {
+    why = error instanceof Deno.errors.NotCapable
+      ? "no permission to connect; run this program with --allow-net"
+      : error instanceof Deno.errors.ConnectionRefused
+      ? NOTHING_LISTENS
+      : oneLine(error);
+  }
+  throw new NoConnection(why);
+}
+
+const NOTHING_LISTENS = "nothing listens there";
+
+/** Says for a person at the keyboard that there is no service. */
+export function noService(address: Address, { message }: NoConnection): string {
+  const hint = message === NOTHING_LISTENS
+    ? "; start the server first, and give its --port"
+    : "";
+  return `no service at ${format(address)}: ${message}${hint}`;
+}
+
+/**
+ * A promise's value, or undefined if it takes longer than so many milliseconds.
+ *
+ * Time is counted in tenths, so that a machine too busy to run this program
+ * does not count as a slow service.
+ */
+export async function within<T>(
+  timeLimit: number,
+  promise: Promise<T>,
+): Promise<T | undefined> {
+  const late = Promise.withResolvers<undefined>();
+  let tenths = 0;
+  const clock = setInterval(() => {
+    if (++tenths > 10) late.resolve(undefined);
+  }, timeLimit / 10);
+  try {
+    return await Promise.race([promise, late.promise]);
+  } finally {
+    clearInterval(clock);
+  }
 }
 
 /** All that comes from a connection until its end of file. */
@@ -84,7 +145,7 @@ export async function reset(
     reply: Promise<void>,
   ) => unknown = () => {},
 ): Promise<boolean> {
-  const socket = connect({ host: hostname, port });
+  const socket = connectSocket({ host: hostname, port });
   const event = (name: "connect" | "data" | "close") =>
     new Promise<void>((resolve) => socket.once(name, () => resolve()));
   socket.on("error", () => {}); // "close" follows

@@ -11,6 +11,7 @@
  */
 
 import { writeAll } from "../../lib/parts/tcp.ts";
+import { wrongServer } from "./in_process.ts";
 
 type Serve = (connection: Deno.TcpConn) => Promise<void>;
 
@@ -18,9 +19,11 @@ type Serve = (connection: Deno.TcpConn) => Promise<void>;
 async function right(
   connection: Deno.TcpConn,
   uppercase = (text: string) => text.toUpperCase(),
+  more = () => true,
 ): Promise<void> {
   for await (const text of texts(connection)) {
     await write(connection, uppercase(text));
+    if (!more()) return;
   }
 }
 
@@ -46,6 +49,17 @@ async function* texts(
   yield decoder.decode();
 }
 
+/** The same as whole lines, without their ends; and the last piece, if there is one. */
+async function* lines(connection: Deno.TcpConn): AsyncGenerator<string> {
+  let line = "";
+  for await (const text of texts(connection)) {
+    const whole = (line + text).split(/\r?\n/);
+    line = whole.pop()!;
+    yield* whole;
+  }
+  if (line !== "") yield line;
+}
+
 function write(connection: Deno.TcpConn, text: string): Promise<void> {
   return writeAll(connection, new TextEncoder().encode(text));
 }
@@ -60,12 +74,92 @@ const queue: (() => void)[] = [];
 
 const FAULTS: Record<string, Serve> = {
   "none": right,
+  "one client at a time": right,
+  "dies of an early reset": right,
 
   async "cuts characters"(connection) {
     for await (const bytes of reads(connection)) {
       const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
       await write(connection, decoder.decode(bytes).toUpperCase());
     }
+  },
+
+  async "greets each client"(connection) {
+    await write(connection, "Welcome!\n");
+    await right(connection);
+  },
+
+  "labels its replies": (connection) =>
+    right(connection, (text) => `Reply: ${text.toUpperCase()}`),
+
+  async "writes Latin-1"(connection) {
+    for await (const text of texts(connection)) {
+      const codes = [...text.toUpperCase()].map((one) => one.codePointAt(0)!);
+      await writeAll(connection, new Uint8Array(codes));
+    }
+  },
+
+  "sends its buffer whole": (connection) =>
+    right(connection, (text) => {
+      const whole = Math.ceil(text.length / 1024) * 1024;
+      return text.toUpperCase().padEnd(whole, "\0");
+    }),
+
+  async "never flushes"(connection) {
+    for await (const text of texts(connection)) if (text !== "") return;
+  },
+
+  async "answers in \\r\\n"(connection) {
+    for await (const line of lines(connection)) {
+      await write(connection, `${line.toUpperCase()}\r\n`);
+    }
+  },
+
+  async "takes an empty line for the end"(connection) {
+    for await (const line of lines(connection)) {
+      if (line === "") return;
+      await write(connection, `${line.toUpperCase()}\n`);
+    }
+  },
+
+  async "has lines of 64 KB at most"(connection) {
+    let length = 0;
+    await right(connection, (text) => {
+      length = text.includes("\n")
+        ? text.length - text.lastIndexOf("\n")
+        : length + text.length;
+      if (length > 64 * 1024) throw new Error("token too long");
+      return text.toUpperCase();
+    });
+  },
+
+  async "closes after 2 s without a byte"(connection) {
+    const timer = () => setTimeout(() => connection.close(), 2000);
+    let reading = timer();
+    for await (const text of texts(connection)) {
+      clearTimeout(reading);
+      await write(connection, text.toUpperCase());
+      reading = timer();
+    }
+    clearTimeout(reading);
+  },
+
+  async "pauses and never resumes"(connection) {
+    let left = 64 * 1024;
+    await right(connection, (text) => {
+      left -= text.length;
+      return text.toUpperCase();
+    }, () => left > 0);
+    if (left <= 0) await new Promise(() => {});
+  },
+
+  async "keeps replies in memory"(connection) {
+    let writing = Promise.resolve();
+    for await (const text of texts(connection)) {
+      writing = writing.then(() => write(connection, text.toUpperCase()))
+        .catch(() => {});
+    }
+    await writing;
   },
 
   async "drops the tail at half-close"(connection) {
@@ -95,13 +189,9 @@ const FAULTS: Record<string, Serve> = {
     right(connection, (text) => text.toUpperCase().replaceAll("\n", "")),
 
   async "changes line ends"(connection) {
-    let line = "";
-    for await (const text of texts(connection)) {
-      const lines = (line + text).split(/\r?\n/);
-      line = lines.pop()!;
-      for (const whole of lines) await write(connection, upperLine(whole));
+    for await (const line of lines(connection)) {
+      await write(connection, `${line.toUpperCase()}\n`);
     }
-    if (line !== "") await write(connection, upperLine(line));
   },
 
   async "forgets a last line without line end"(connection) {
@@ -228,10 +318,6 @@ const FAULTS: Record<string, Serve> = {
   },
 };
 
-function upperLine(line: string): string {
-  return line.toUpperCase() + "\n";
-}
-
 function die(error: unknown): never {
   console.error(error);
   Deno.exit(1);
@@ -239,31 +325,17 @@ function die(error: unknown): never {
 
 // -------------------------------------------------- wrong where it accepts clients
 
-async function serve(handle: Serve, connection: Deno.TcpConn): Promise<void> {
-  try {
-    await handle(connection);
-  } catch {
-    // A client's failure is that client's.
-  }
-  connection.close();
-}
-
 const [fault = "", port = "0"] = Deno.args;
-const ACCEPT_FAULTS = ["one client at a time", "dies of an early reset"];
-const handle = ACCEPT_FAULTS.includes(fault) ? right : FAULTS[fault];
+const handle = FAULTS[fault];
 if (handle === undefined) {
   console.error(`wrong: no such fault: ${JSON.stringify(fault)}`);
   Deno.exit(2);
 }
-
-const listener = Deno.listen({ hostname: "127.0.0.1", port: Number(port) });
-console.log(`listening on 127.0.0.1:${listener.addr.port}`);
-while (true) {
-  try {
-    const connection = await listener.accept();
-    const served = serve(handle, connection);
-    if (fault === "one client at a time") await served;
-  } catch (error) {
-    if (fault === "dies of an early reset") throw error;
-  }
-}
+const { address } = wrongServer(handle, {
+  port: Number(port),
+  inTurn: fault === "one client at a time",
+  onError: (error) => {
+    if (fault === "dies of an early reset") die(error);
+  },
+});
+console.log(`listening on 127.0.0.1:${address.port}`);
