@@ -670,7 +670,11 @@ class Talking {
       shown: "lines from each of 100 clients, all connected",
       diagnosis: ({ text, ending }) => {
         const names = text.match(/CLIENT \d\d\d/g) ?? [];
-        if (names.some((name) => !wanted.startsWith(name))) return MIXED;
+        const torn = text.length === wanted.length &&
+          text === text.toUpperCase();
+        if (torn || names.some((name) => !wanted.startsWith(name))) {
+          return MIXED;
+        }
         if (text === "" && ending === undefined) {
           return ONE_AT_A_TIME;
         }

@@ -103,12 +103,15 @@ export class Service {
   closes = true;
   /** It closes the connection after its first reply, as the textbook's does. */
   oneReply = false;
+  /** The longest wait for a step's reply, which may still come at the end. */
+  #patience: number;
   readonly #clients = new Set<TestClient>();
 
   /** Names a service; nothing is sent yet. */
   constructor(address: Address, timeLimit: number) {
     this.address = address;
     this.timeLimit = timeLimit;
+    this.#patience = timeLimit;
   }
 
   /**
@@ -202,8 +205,14 @@ export class Service {
       client.send(sends[place]!);
       count += replies[place]!.length;
       if (endAtOnce && step === steps.at(-1)) break;
-      // What does not come now may still come at the end.
-      wait &&= await client.until(() => client.count >= count);
+      if (
+        wait && !await client.until(() => client.count >= count, this.#patience)
+      ) {
+        // What does not come now may still come at the end. The next time one
+        // does not wait as long.
+        wait = false;
+        this.#patience = this.timeLimit / 5;
+      }
       await step.meanwhile?.();
     }
     client.end();
@@ -341,7 +350,10 @@ export class TestClient implements Reply {
    * this program does not count as a slow service: however long such a pause,
    * it is one tenth.
    */
-  async until(condition: () => boolean): Promise<boolean> {
+  async until(
+    condition: () => boolean,
+    timeLimit: number = this.#timeLimit,
+  ): Promise<boolean> {
     const moved = () => this.sent + this.count;
     const first = this.count; // what was sent may wait in the system's buffers
     let last = moved();
@@ -350,14 +362,15 @@ export class TestClient implements Reply {
       tenths += 1;
       quiet = moved() === last ? quiet + 1 : 0;
       last = moved();
-      const rate = (this.count - first) / (tenths * this.#timeLimit / 10_000);
-      if (quiet === 0 && tenths > 20 && rate < SLOWEST) {
+      const time = tenths * timeLimit / 10; // milliseconds
+      const rate = 1000 * (this.count - first) / time;
+      if (quiet === 0 && time > 2 * this.#timeLimit && rate < SLOWEST) {
         this.ending = "too slow";
         this.rate = rate;
       }
       if (quiet > 10 || this.ending !== undefined) this.#wake();
     };
-    const clock = setInterval(tick, this.#timeLimit / 10);
+    const clock = setInterval(tick, timeLimit / 10);
     try {
       while (!condition() && this.ending === undefined && quiet <= 10) {
         await this.#moved.promise;

@@ -49,15 +49,24 @@ async function* texts(
   yield decoder.decode();
 }
 
-/** The same as whole lines, without their ends; and the last piece, if there is one. */
-async function* lines(connection: Deno.TcpConn): AsyncGenerator<string> {
+/** Serves line by line, the ends of lines cut off, until a reply is null. */
+async function byLines(
+  connection: Deno.TcpConn,
+  reply: (line: string) => string | null,
+): Promise<void> {
   let line = "";
   for await (const text of texts(connection)) {
-    const whole = (line + text).split(/\r?\n/);
-    line = whole.pop()!;
-    yield* whole;
+    const lines = (line + text).split(/\r?\n/);
+    line = lines.pop()!;
+    const replies = lines.map(reply);
+    const end = replies.indexOf(null);
+    await write(
+      connection,
+      replies.slice(0, end < 0 ? undefined : end).join(""),
+    );
+    if (end >= 0) return;
   }
-  if (line !== "") yield line;
+  if (line !== "") await write(connection, reply(line)!);
 }
 
 function write(connection: Deno.TcpConn, text: string): Promise<void> {
@@ -109,18 +118,14 @@ const FAULTS: Record<string, Serve> = {
     for await (const text of texts(connection)) if (text !== "") return;
   },
 
-  async "answers in \\r\\n"(connection) {
-    for await (const line of lines(connection)) {
-      await write(connection, `${line.toUpperCase()}\r\n`);
-    }
-  },
+  "answers in \\r\\n": (connection) =>
+    byLines(connection, (line) => `${line.toUpperCase()}\r\n`),
 
-  async "takes an empty line for the end"(connection) {
-    for await (const line of lines(connection)) {
-      if (line === "") return;
-      await write(connection, `${line.toUpperCase()}\n`);
-    }
-  },
+  "takes an empty line for the end": (connection) =>
+    byLines(
+      connection,
+      (line) => line === "" ? null : `${line.toUpperCase()}\n`,
+    ),
 
   async "has lines of 64 KB at most"(connection) {
     let length = 0;
@@ -171,7 +176,7 @@ const FAULTS: Record<string, Serve> = {
       timer = setTimeout(() => {
         write(connection, tail).catch(() => {});
         tail = "";
-      }, 100);
+      }, 20);
     }
     clearTimeout(timer);
   },
@@ -188,11 +193,8 @@ const FAULTS: Record<string, Serve> = {
   "loses line ends": (connection) =>
     right(connection, (text) => text.toUpperCase().replaceAll("\n", "")),
 
-  async "changes line ends"(connection) {
-    for await (const line of lines(connection)) {
-      await write(connection, `${line.toUpperCase()}\n`);
-    }
-  },
+  "changes line ends": (connection) =>
+    byLines(connection, (line) => `${line.toUpperCase()}\n`),
 
   async "forgets a last line without line end"(connection) {
     let line = "";
