@@ -670,8 +670,9 @@ class Talking {
       shown: "lines from each of 100 clients, all connected",
       diagnosis: ({ text, ending }) => {
         const names = text.match(/CLIENT \d\d\d/g) ?? [];
+        // As many characters, and not its own in lower case: another client's.
         const torn = text.length === wanted.length &&
-          text === text.toUpperCase();
+          text.toUpperCase() !== wanted;
         if (torn || names.some((name) => !wanted.startsWith(name))) {
           return MIXED;
         }
