@@ -143,7 +143,7 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
     if (interactive) {
       waiting = setTimeout(() => say(`waiting for ${format(options)}`), 1000);
     }
-    // Not setTimeout(): the first one in a process takes 7 ms.
+    // Not setTimeout(): the first one in a process slows its start.
     const signal = AbortSignal.timeout(TIME_LIMIT);
     // Makes the socket, and waits for the three-way handshake.
     clientSocket = await Deno.connect({ ...options, signal });

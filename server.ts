@@ -195,16 +195,11 @@ function unfinished(length: number): number {
   for (let count = 1; count <= 3 && count <= length; count++) {
     const byte = input[length - count]!;
     if (byte < 0x80) return 0; // ASCII
-    if (byte >= 0xc0) return count < sizeOf(byte) ? count : 0;
+    if (byte < 0xc0) continue; // inside a character
+    const size = byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : byte < 0xf8 ? 4 : 1;
+    return count < size ? count : 0;
   }
   return 0;
-}
-
-/** How many bytes a character has that begins with this byte, 0xc0 or more. */
-function sizeOf(first: number): number {
-  if (first < 0xe0) return 2;
-  if (first < 0xf0) return 3;
-  return first < 0xf8 ? 4 : 1; // UTF-8 has no bytes from 0xf8 on
 }
 
 /** Uppercases the input up to `end`; the reply is good until the next call. */
@@ -227,8 +222,8 @@ function uppercase(end: number): Uint8Array {
     for (let byte = input[from]!; byte < 0x80; byte = input[++from]!) {
       output[to++] = byte >= 0x61 && byte <= 0x7a ? byte - 0x20 : byte;
     }
-    // All other characters. 10xxxxxx, a later byte of one, becomes 00xxxxxx. (In a
-    // function of its own this would be a third slower: V8 does not inline it.)
+    // All other characters. 10xxxxxx, a later byte of one, becomes 00xxxxxx. (Not in
+    // a function of its own: V8 would not always inline it, and be slower.)
     while (input[from]! >= 0x80 && from < end) {
       const first = input[from]!;
       const second = input[from + 1]! ^ 0x80;

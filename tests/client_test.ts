@@ -9,6 +9,7 @@ import { type Ending, listening, Script } from "../lib/parts/process.ts";
 import { type Address, readAll, writeAll } from "../lib/parts/tcp.ts";
 import { freePort, has, TERMINAL } from "./machine.ts";
 import { CLIENT, SERVER, startClient, startServer } from "./pair.ts";
+import { wrongServer } from "./wrong/in_process.ts";
 
 /** Runs the client on an input and gives its ending. */
 async function client(
@@ -19,27 +20,6 @@ async function client(
   // A client that fails ends before it has read all of its input.
   await script.write(input).then(() => script.closeInput()).catch(() => {});
   return await script.ending();
-}
-
-/** A server that does to each client what `server.ts` would not. */
-function wrongServer(
-  serve: (socket: Deno.TcpConn) => Promise<void>,
-): { address: Address } & Disposable {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  (async () => {
-    for await (const socket of listener) {
-      await serve(socket).catch(() => {}); // the client ends when it likes
-      try {
-        socket.close();
-      } catch {
-        // It has done so itself.
-      }
-    }
-  })();
-  return {
-    address: { hostname: "127.0.0.1", port: listener.addr.port },
-    [Symbol.dispose]: () => listener.close(),
-  };
 }
 
 /** Reads the first bytes that come. */
@@ -67,7 +47,7 @@ Deno.test("client - standard input to the server, replies to standard output, ex
 });
 
 Deno.test("client - bytes stay untouched both ways", async () => {
-  using echo = wrongServer(async (socket) => {
+  await using echo = wrongServer(async (socket) => {
     await writeAll(socket, await readAll(socket));
   });
   const bytes = crypto.getRandomValues(new Uint8Array(65_536));
@@ -91,7 +71,7 @@ Deno.test("client - a reply is printed before the input ends", async () => {
 });
 
 Deno.test("client - waits for the last reply after the end of input", async () => {
-  using late = wrongServer(async (socket) => {
+  await using late = wrongServer(async (socket) => {
     const text = new TextDecoder().decode(await readAll(socket));
     await writeAll(socket, new TextEncoder().encode(text.toUpperCase()));
   });
@@ -100,7 +80,7 @@ Deno.test("client - waits for the last reply after the end of input", async () =
 });
 
 Deno.test("client - a textbook server: one line, one reply, closed", async () => {
-  using textbook = wrongServer(async (socket) => {
+  await using textbook = wrongServer(async (socket) => {
     const line = await firstBytes(socket);
     await writeAll(socket, new TextEncoder().encode(line.toUpperCase()));
   });
@@ -117,7 +97,7 @@ Deno.test({
     "client - a textbook server that is quicker than the end of a short input",
   ignore: !has("bash"),
   async fn() {
-    using textbook = wrongServer(async (socket) => {
+    await using textbook = wrongServer(async (socket) => {
       await writeAll(
         socket,
         new TextEncoder().encode(await firstBytes(socket)),
@@ -142,7 +122,7 @@ Deno.test({
 
 Deno.test("client - says so when the server ends while it waits for the keyboard", async (t) => {
   await t.step("the server closes", async () => {
-    using closing = wrongServer(async (socket) => {
+    await using closing = wrongServer(async (socket) => {
       await firstBytes(socket);
       await writeAll(socket, new TextEncoder().encode("BYE\n"));
     });
@@ -201,7 +181,7 @@ with socket.create_server(("127.0.0.1", 0)) as server:
   await t.step(
     "the server closes in the middle of 5 MB, after a reply",
     async () => {
-      using closing = wrongServer(async (socket) => {
+      await using closing = wrongServer(async (socket) => {
         await firstBytes(socket);
         await writeAll(socket, new TextEncoder().encode("BYE\n"));
       });
