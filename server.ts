@@ -209,19 +209,9 @@ function uppercase(end: number): Uint8Array {
   let from = 0; // where we are in the input
   let to = 0; // and in the output
   while (from < end) {
-    // ASCII, four bytes at a time (true: the first byte is the lowest, as in
-    // `replies` on each machine that Deno runs on).
-    let word = inputWords.getInt32(from, true);
-    while ((word & TOP_BITS) === 0) {
-      outputWords.setInt32(to, uppercaseWord(word), true);
-      from += 4;
-      to += 4;
-      word = inputWords.getInt32(from, true);
-    }
-    // ASCII before another character, byte by byte.
-    for (let byte = input[from]!; byte < 0x80; byte = input[++from]!) {
-      output[to++] = byte >= 0x61 && byte <= 0x7a ? byte - 0x20 : byte;
-    }
+    const count = uppercaseAscii(from, to);
+    from += count;
+    to += count;
     // All other characters. 10xxxxxx, a later byte of one, becomes 00xxxxxx. (Not in
     // a function of its own: V8 would not always inline it, and be slower.)
     while (input[from]! >= 0x80 && from < end) {
@@ -229,24 +219,20 @@ function uppercase(end: number): Uint8Array {
       const second = input[from + 1]! ^ 0x80;
       let point = 0; // the code point, by Unicode 16.0, table 3-7
       let size = 1; // its bytes, or 1 if this is no UTF-8
-      if (second < 0x40) {
-        if (first < 0xe0) {
-          point = (first & 0x1f) << 6 | second;
-          if (first >= 0xc2) size = 2;
-        } else {
-          const third = input[from + 2]! ^ 0x80;
-          if (first < 0xf0) {
-            point = (first & 0x0f) << 12 | second << 6 | third;
-            const surrogate = (point & 0xf800) === 0xd800;
-            if (third < 0x40 && point >= 0x800 && !surrogate) size = 3;
-          } else {
-            const fourth = input[from + 3]! ^ 0x80;
-            point = (first & 0x07) << 18 | second << 12 | third << 6 | fourth;
-            const exists = point >= 0x10000 && point <= 0x10ffff &&
-              first < 0xf8;
-            if ((third | fourth) < 0x40 && exists) size = 4;
-          }
-        }
+      if (first < 0xe0) {
+        point = (first & 0x1f) << 6 | second;
+        if (second < 0x40 && first >= 0xc2) size = 2;
+      } else if (first < 0xf0) {
+        const third = input[from + 2]! ^ 0x80;
+        point = (first & 0x0f) << 12 | second << 6 | third;
+        const surrogate = (point & 0xf800) === 0xd800;
+        if ((second | third) < 0x40 && point >= 0x800 && !surrogate) size = 3;
+      } else {
+        const third = input[from + 2]! ^ 0x80;
+        const fourth = input[from + 3]! ^ 0x80;
+        point = (first & 0x0f) << 18 | second << 12 | third << 6 | fourth;
+        const exists = point >= 0x10000 && point <= 0x10ffff;
+        if ((second | third | fourth) < 0x40 && exists) size = 4;
       }
       if (size === 1) {
         output[to++] = input[from++]!;
@@ -262,6 +248,25 @@ function uppercase(end: number): Uint8Array {
     }
   }
   return output.subarray(0, to);
+}
+
+/** Uppercases all ASCII from `start` on; returns how many bytes that were. */
+function uppercaseAscii(start: number, to: number): number {
+  let from = start;
+  // Four bytes at a time. (true: the first byte is the lowest, as it is in
+  // `replies` on each machine that Deno runs on.)
+  let word = inputWords.getInt32(from, true);
+  while ((word & TOP_BITS) === 0) {
+    outputWords.setInt32(to, uppercaseWord(word), true);
+    from += 4;
+    to += 4;
+    word = inputWords.getInt32(from, true);
+  }
+  // The last ones before another character, byte by byte.
+  for (let byte = input[from]!; byte < 0x80; byte = input[++from]!) {
+    output[to++] = byte >= 0x61 && byte <= 0x7a ? byte - 0x20 : byte;
+  }
+  return from - start;
 }
 
 /** The top bits of the four bytes in a word: all 0 when all four are ASCII. */

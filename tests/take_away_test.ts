@@ -261,6 +261,7 @@ async function fullPipeIsWaitedFor(path: string): Promise<boolean> {
   const program = `
 import fcntl, os, subprocess, sys
 reading, writing = os.pipe()
+fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096) # full again and again
 fcntl.fcntl(writing, fcntl.F_SETFL, os.O_NONBLOCK | os.O_WRONLY)
 client = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=writing)
 os.close(writing)
