@@ -55,6 +55,7 @@ ${screen}^D
     console.error("demo: the replies are not what was promised");
     Deno.exit(1);
   }
+  console.log("All replies are right. Now try both commands in two terminals.");
 }
 
 if (import.meta.main) await main();

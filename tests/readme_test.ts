@@ -98,9 +98,10 @@ Deno.test("README - 5 MB come through the short pair", async () => {
 
 // -------------------------------------------------------------------- README.md
 
-Deno.test("README - the names that it gives the lecture's words are in the code", async () => {
-  const code = await Deno.readTextFile(SERVER) +
+Deno.test("README - the names that it gives the lecture's words are in both pairs", async () => {
+  const scripts = await Deno.readTextFile(SERVER) +
     await Deno.readTextFile(CLIENT);
+  const short = blocks("Three pairs", "ts").join("");
   const [diagram] = blocks("The lecture, in the code", "mermaid");
   const rows = section("The lecture, in the code").match(/^\|.*\|$/gm)!;
   const inDiagram = diagram!.match(/[A-Za-z.]+\(|[a-z]+Socket\b/g)!;
@@ -108,13 +109,15 @@ Deno.test("README - the names that it gives the lecture's words are in the code"
     .flatMap(([, quoted]) => quoted!.match(/[A-Za-z]+(\.[a-z]\w*)*\b\(?/g)!);
   const named = [...inDiagram, ...inTable];
   assert.ok(named.length > 30, `${named.length} names`);
-  const uncommented = code.replace(/\/\*[^]*?\*\/|\/\/ .*/g, "");
-  for (const name of named) {
-    const literal = name.replaceAll(".", "\\.").replace("(", "\\(");
-    const pattern = new RegExp(
-      `\\b${literal}${name.endsWith("(") ? "" : "\\b"}`,
-    );
-    assert.match(uncommented, pattern, `no ${name} in the code`);
+  for (const code of [scripts, short]) {
+    const uncommented = code.replace(/\/\*[^]*?\*\/|\/\/ .*/g, "");
+    for (const name of named) {
+      const literal = name.replaceAll(".", "\\.").replace("(", "\\(");
+      const pattern = new RegExp(
+        `\\b${literal}${name.endsWith("(") ? "" : "\\b"}`,
+      );
+      assert.match(uncommented, pattern, `no ${name} in the code`);
+    }
   }
 });
 
@@ -148,7 +151,7 @@ Deno.test("README - its other service, by its diff, does what is shown", async (
 });
 
 Deno.test("README - names the same options as --help", async () => {
-  const text = section("Options, promises, limits");
+  const text = section("Options and limits");
   const [sentence] = text.match(/`client\.ts` has [^.]*\./)!;
   const told = [
     [SERVER, text.match(/^\|.*\|$/gm)!.join("\n")],
