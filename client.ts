@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * A TCP client that ties the keyboard and the screen to a server.
+ * A TCP client that connects the keyboard and the screen to a server.
  * `server.ts` is its other half.
  *
  *     deno run --allow-net server.ts     # terminal 1
@@ -46,7 +46,7 @@ async function send(clientSocket: Deno.TcpConn): Promise<void> {
     // The half-close, which begins the active close.
     await attempt(clientSocket, () => clientSocket.closeWrite());
     state.sentAll = true;
-    if (state.serverClosed) Deno.exit(0); // receive() need wait no longer
+    if (state.serverClosed) Deno.exit(0); // receive() can stop waiting
   } catch (error) {
     // A server that no longer takes anything may have sent replies before.
     // receive() prints those, and says what happened.
@@ -62,10 +62,10 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
   state.serverClosed = true;
   if (state.sentAll) return;
   // A server that closes after its last reply may be quicker than the end of the
-  // input. An input that goes on has lost its server.
+  // input. If the input goes on, nobody is left to answer it.
   if (!state.sendError) await pause(INPUT_END);
   if (state.sendError?.cause instanceof Deno.errors.ConnectionReset) {
-    throw state.sendError; // the server did not close, it broke off
+    throw state.sendError; // a reset, not a close
   }
   throw new EarlyEnd();
 }
@@ -73,13 +73,18 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
 /** The server closed while there was still something to send. */
 class EarlyEnd extends Error {}
 
-/** Moves all bytes as they are. `pipeTo()` takes two to three times as long. */
+/**
+ * Moves all bytes as they are, until the end of file or of the server.
+ *
+ * Not `pipeTo()`: it is slower, and with `clientSocket.writable` it would close
+ * the whole socket, replies and all: https://github.com/denoland/deno/issues/27510
+ */
 async function copy(from: Source, to: Target): Promise<void> {
   const buffer = new Uint8Array(256 * 1024);
   while (true) {
     const count = await attempt(from, () => from.read(buffer));
     if (count === null) return; // end of file
-    if (state.serverClosed) throw new EarlyEnd();
+    if (state.serverClosed) throw new EarlyEnd(); // nobody answers these bytes
     for (let sent = 0; sent < count;) {
       const rest = buffer.subarray(sent, count);
       sent += await attempt(to, () => to.write(rest));
@@ -87,6 +92,7 @@ async function copy(from: Source, to: Target): Promise<void> {
   }
 }
 
+// Sockets, standard input and standard output have the same read() and write().
 type Source = Pick<Deno.TcpConn, "read">;
 type Target = Pick<Deno.TcpConn, "write">;
 
@@ -110,9 +116,9 @@ async function attempt<T>(
       return await operation();
     } catch (cause) {
       if (!isFromSystem(cause)) throw cause;
-      // A pipe that does not block, and is full, has room again after a while.
-      if (cause instanceof Deno.errors.WouldBlock) await pause(FULL_PIPE);
-      // A signal has only interrupted it.
+      // Tried again: a pipe that does not block, and is full or empty now, and what
+      // a signal has interrupted (EINTR).
+      if (cause instanceof Deno.errors.WouldBlock) await pause(NEXT_TRY);
       else if (cause.code !== "EINTR") throw new StreamError(stream, cause);
     }
   }
@@ -129,8 +135,8 @@ function isFromSystem(error: unknown): error is Error & { code: string } {
 const TIME_LIMIT = 10_000;
 /** How long the input may go on after the server has closed: milliseconds. */
 const INPUT_END = 500;
-/** How long to wait before a full pipe is tried again: milliseconds. */
-const FULL_PIPE = 10;
+/** How long to wait before a pipe is tried again: milliseconds. */
+const NEXT_TRY = 10;
 
 /** Opens the client socket, and tells a person at the keyboard about it. */
 async function connect(options: Options): Promise<Deno.TcpConn> {
@@ -138,12 +144,14 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
   let clientSocket: Deno.TcpConn;
   let waiting: ReturnType<typeof setTimeout> | undefined;
   try {
-    // Deno's question, if it has one, comes before the time limit begins.
+    // Deno's question, if it has one, comes before the time limit begins. (After a
+    // "no", connect() fails.)
     await Deno.permissions.request({ name: "net", host: format(options) });
     if (interactive) {
       waiting = setTimeout(() => say(`waiting for ${format(options)}`), 1000);
     }
-    // Not setTimeout(): the first one in a process slows its start.
+    // Not setTimeout(): the first one in a process slows its start. (Above, a person
+    // is waiting anyway.)
     const signal = AbortSignal.timeout(TIME_LIMIT);
     // Makes the socket, and waits for the three-way handshake.
     clientSocket = await Deno.connect({ ...options, signal });
@@ -170,19 +178,15 @@ function pause(milliseconds: number): Promise<void> {
 
 // ------------------------------------------------------- options and messages
 
-const OPTIONS = {
-  hostname: { type: "string", default: "127.0.0.1" },
-  port: { type: "string", short: "p", default: "6789" },
-  help: { type: "boolean", short: "h", default: false },
-} as const;
+const DEFAULTS = { hostname: "127.0.0.1", port: "6789", help: false };
 
 const USAGE =
   `A TCP client: standard input to the server, its replies to standard output.
 
 Usage: deno run --allow-net client.ts [options]
 
-  --hostname NAME   the server's address or name (default ${OPTIONS.hostname.default})
-  -p, --port N      the server's port (default ${OPTIONS.port.default})
+  --hostname NAME   the server's address or name (default ${DEFAULTS.hostname})
+  -p, --port N      the server's port (default ${DEFAULTS.port})
   -h, --help        show this
 
 Ctrl-D (on Windows Ctrl-Z, Enter) ends the input.
@@ -199,16 +203,20 @@ interface Options {
 
 /** Reads the options, or ends the process: 0 after help, 2 after a mistake. */
 async function readOptions(args: string[]): Promise<Options> {
-  let values = {
-    hostname: OPTIONS.hostname.default as string,
-    port: OPTIONS.port.default as string,
-    help: false,
-  };
+  let values = DEFAULTS;
   try {
     if (args.length > 0) {
       // Loading it takes longer than all the rest of a short session.
       const { parseArgs } = await import("node:util");
-      values = parseArgs({ args, options: OPTIONS }).values;
+      const given = parseArgs({
+        args,
+        options: {
+          hostname: { type: "string" },
+          port: { type: "string", short: "p" },
+          help: { type: "boolean", short: "h" },
+        },
+      });
+      values = { ...DEFAULTS, ...given.values };
     }
     if (values.help) showUsage();
     const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
@@ -237,18 +245,11 @@ function showUsage(): never {
 function cannotConnect(error: unknown, options: Options): never {
   const address = format(options);
   if (error instanceof Deno.errors.ConnectionRefused) {
-    // Unless told otherwise the server listens to its own machine alone. (The
-    // URL's host is the usual form of an address: 127.0.0.1 of 2130706433.)
-    const usual = URL.parse(`http://${address}`)?.hostname ?? options.hostname;
-    const here = /^(localhost$|127\.|\[::1\]$|\[::ffff:7f)/.test(usual);
-    const toAll = usual.startsWith("[") ? "::" : "0.0.0.0";
-    const { port } = options;
     fail(
       `nothing listens on ${address}; start the server first: ` +
-        `deno run --allow-net server.ts` +
-        (here ? "" : ` --hostname ${toAll}`) +
-        (port === Number(OPTIONS.port.default) ? "" : ` --port ${port}`) +
-        `; if it runs, give the --hostname and --port of its first line`,
+        `deno run --allow-net server.ts --port ${options.port}; if it runs, ` +
+        `give the --hostname and --port of its first line (127.0.0.1 there is ` +
+        `its own machine alone: see its --help)`,
     );
   }
   if (error instanceof Deno.errors.NotCapable) {
@@ -271,9 +272,9 @@ function cannotConnect(error: unknown, options: Options): never {
 function explain(error: unknown, address: string): never {
   if (error instanceof EarlyEnd) {
     fail(
-      `${address} closed before the end of input: it stopped, nothing came for ` +
-        `too long, or it has too many clients from this address; what has no ` +
-        `reply may be lost`,
+      `${address} closed before the end of input: it answers only once, it ` +
+        `stopped, nothing came for too long, or it has too many clients from ` +
+        `this address; what has no reply may be lost`,
     );
   }
   if (!(error instanceof StreamError)) throw error;

@@ -31,7 +31,7 @@ async function main(options: Options): Promise<void> {
     // Passive open: from here on the system does the three-way handshakes.
     welcomeSocket = Deno.listen({ hostname, port });
   } catch (error) {
-    cannotListen(error, format(options));
+    cannotListen(error, format(options)); // ends the process
   }
   print(`listening on ${format(welcomeSocket.addr)}`);
   stopOnSignal(welcomeSocket);
@@ -49,7 +49,7 @@ async function main(options: Options): Promise<void> {
 async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
   const client = new Client(connectionSocket);
   try {
-    connectionSocket.setNoDelay(); // Nagle would hold small replies back
+    connectionSocket.setNoDelay(); // small replies go at once (no Nagle)
     await bytesFrom(client)
       .pipeThrough(new UppercaseStream())
       .pipeTo(bytesTo(client));
@@ -68,35 +68,34 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 /** Bytes in a buffer: few for a quiet client, and more and more for a busy one. */
 const SMALLEST_BUFFER = 1024;
 const LARGEST_BUFFER = 256 * 1024;
-/** Bytes that clients share: the more clients there are, the less each may grow. */
+/** The more clients there are, the less a buffer may grow: their share of this. */
 const SHARED = 32 * 1024 * 1024;
 
 /** What the client sends, until it closes its sending side. */
 function bytesFrom(client: Client): ReadableStream<Uint8Array> {
   // Two buffers take turns: while the reply to one is being written, the next
-  // bytes are read into the other. Only one chunk can wait in the pipe, so no
-  // third read begins before that reply has been written.
+  // bytes are read into the other. The pipe holds two chunks at most, so no third
+  // read begins before the first reply has been written.
   let buffer = new Uint8Array(SMALLEST_BUFFER);
   let other = new Uint8Array(SMALLEST_BUFFER);
   return new ReadableStream({
-    async pull(controller) {
+    async pull(controller) { // the pipe wants a chunk
       const count = await client.connectionSocket.read(buffer);
       if (count === null) return controller.close(); // half-close
       client.received += count;
       client.moved();
       controller.enqueue(buffer.subarray(0, count));
 
-      // A full buffer did not hold all that had come: the next one is larger,
-      // 1, 4, 16, 64 and 256 KiB.
-      const most = Math.min(LARGEST_BUFFER, SHARED / clients.size);
-      const size = Math.floor(Math.min(4 * count, most));
+      // More may have come than a full buffer holds: the next one is larger.
+      const share = Math.floor(SHARED / clients.size);
+      const size = Math.min(4 * count, LARGEST_BUFFER, share);
       if (count === buffer.length && other.length < size) {
         other = new Uint8Array(size);
       }
       [buffer, other] = [other, buffer];
       return othersTurn(); // the pipe asks for no more before this settles
     },
-  }, { highWaterMark: 0 }); // it reads when it is asked to, and not before
+  }, { highWaterMark: 0 }); // no reading ahead
 }
 
 /**
@@ -107,8 +106,9 @@ function bytesTo(client: Client): WritableStream<Uint8Array> {
   return new WritableStream({
     async write(reply) {
       client.replying = true;
-      // After the goodbye nothing more can be sent.
-      for (let sent = 0; sent < reply.length && !client.goodbye;) {
+      let sent = 0;
+      // write() may take only a part. After the goodbye nothing more can be sent.
+      while (sent < reply.length && !client.goodbye) {
         const count = await client.connectionSocket.write(reply.subarray(sent));
         sent += count;
         client.sent += count;
@@ -122,7 +122,11 @@ function bytesTo(client: Client): WritableStream<Uint8Array> {
 // ----------------------------------------------------------- the text's stream
 //
 // Without this, the pipe would decode the bytes, call toUpperCase() and encode the
-// text again. That is several times slower, and replaces what is no UTF-8.
+// text again. That is slower, and replaces bytes that are no UTF-8.
+//
+// UTF-8 writes a character with one to four bytes. The first one tells how many:
+// 0xxxxxxx (ASCII) is alone, 110xxxxx begins two, 1110xxxx three, 11110xxx four.
+// Each later byte is 10xxxxxx. The x are the bits of the code point.
 
 /**
  * Uppercases UTF-8 text, exactly as `toUpperCase()` does, wherever the text is
@@ -148,7 +152,7 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
     // TCP cuts anywhere: the bytes of a character that is not whole wait here.
     let begun = NOTHING;
     super({
-      transform(chunk, controller) {
+      transform(chunk, controller) { // called for each chunk
         const length = begun.length + chunk.length;
         makeRoom(length);
         input.set(begun);
@@ -164,8 +168,8 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
           controller.enqueue(chunk.subarray(0, reply.length));
         }
       },
-      flush(controller) {
-        if (begun.length > 0) controller.enqueue(begun); // cut off by the end
+      flush(controller) { // called once, at the end
+        if (begun.length > 0) controller.enqueue(begun);
       },
     });
   }
@@ -173,8 +177,11 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
 
 const NOTHING = new Uint8Array(0);
 
-// Where uppercase() works, never for two streams at a time. It reads words of four
-// bytes and writes entries of eight, also at the very end: so much is spare.
+// All streams share this memory: uppercase() has no await, so only one uses it at
+// a time. It reads four bytes at once and writes eight, also at the very end: so
+// many are spare. A DataView reads and writes four bytes as one number. `true`
+// means that the first byte is the lowest, as in `replies` below. (Each machine
+// that Deno runs on has them in this order.)
 const SPARE = 8;
 let input = NOTHING;
 let output = NOTHING;
@@ -190,7 +197,7 @@ function makeRoom(length: number): void {
   outputWords = new DataView(output.buffer);
 }
 
-/** How many bytes at the end of the input begin a character without its rest. */
+/** How many bytes at the end of the input may begin a character without its rest. */
 function unfinished(length: number): number {
   for (let count = 1; count <= 3 && count <= length; count++) {
     const byte = input[length - count]!;
@@ -212,20 +219,21 @@ function uppercase(end: number): Uint8Array {
     const count = uppercaseAscii(from, to);
     from += count;
     to += count;
-    // All other characters. 10xxxxxx, a later byte of one, becomes 00xxxxxx. (Not in
-    // a function of its own: V8 would not always inline it, and be slower.)
+    // All other characters. (Not in a function of its own: V8 would not always
+    // inline it, and be slower.) `^ 0x80` makes 00xxxxxx, which is below 0x40, of
+    // each later byte, 10xxxxxx, and of no other byte.
     while (input[from]! >= 0x80 && from < end) {
       const first = input[from]!;
       const second = input[from + 1]! ^ 0x80;
-      let point = 0; // the code point, by Unicode 16.0, table 3-7
-      let size = 1; // its bytes, or 1 if this is no UTF-8
+      let point = 0; // the code point
+      let size = 1; // its bytes, or 1 if this is no UTF-8 (Unicode 16.0, table 3-7)
       if (first < 0xe0) {
         point = (first & 0x1f) << 6 | second;
         if (second < 0x40 && first >= 0xc2) size = 2;
       } else if (first < 0xf0) {
         const third = input[from + 2]! ^ 0x80;
         point = (first & 0x0f) << 12 | second << 6 | third;
-        const surrogate = (point & 0xf800) === 0xd800;
+        const surrogate = (point & 0xf800) === 0xd800; // half of a UTF-16 pair
         if ((second | third) < 0x40 && point >= 0x800 && !surrogate) size = 3;
       } else {
         const third = input[from + 2]! ^ 0x80;
@@ -240,10 +248,10 @@ function uppercase(end: number): Uint8Array {
       }
       if (replies[2 * point] === 0) learn(point);
       const rest = replies[2 * point + 1]!;
-      // All eight bytes: the next reply covers what is too much.
+      // Always eight bytes; the next reply goes over those that are too many.
       outputWords.setInt32(to, replies[2 * point]!, true);
       outputWords.setInt32(to + 4, rest, true);
-      to += rest >>> 24; // the eighth byte
+      to += rest >>> 24; // the eighth byte: the reply's length
       from += size;
     }
   }
@@ -253,8 +261,7 @@ function uppercase(end: number): Uint8Array {
 /** Uppercases all ASCII from `start` on; returns how many bytes that were. */
 function uppercaseAscii(start: number, to: number): number {
   let from = start;
-  // Four bytes at a time. (true: the first byte is the lowest, as it is in
-  // `replies` on each machine that Deno runs on.)
+  // Four bytes at a time.
   let word = inputWords.getInt32(from, true);
   while ((word & TOP_BITS) === 0) {
     outputWords.setInt32(to, uppercaseWord(word), true);
@@ -286,14 +293,14 @@ function uppercaseWord(word: number): number {
 }
 
 /**
- * The reply to each code point: two words, which are 0 until it first comes. The
- * first six of their eight bytes hold the reply, and the eighth its length. (No
- * reply is longer, and none depends on other characters: Unicode 16.0, 3.13.)
+ * The reply to each code point, in eight bytes: the first six hold the reply, and
+ * the eighth its length, which is 0 until the code point first comes. (No reply is
+ * longer, and none depends on other characters: Unicode 16.0, 3.13.)
  */
 const replies = new Int32Array(2 * 0x110000);
 
 function learn(point: number): void {
-  const reply = new Uint8Array(replies.buffer, 8 * point, 8);
+  const reply = new Uint8Array(replies.buffer, 8 * point, 8); // the same memory
   const text = String.fromCodePoint(point).toUpperCase();
   reply[7] = new TextEncoder().encodeInto(text, reply).written;
 }
@@ -316,6 +323,7 @@ const service = {
   change: Promise.withResolvers<void>(),
 };
 
+/** Wakes who waits for a change; the next change needs a new promise. */
 function tellChange(): void {
   service.change.resolve();
   service.change = Promise.withResolvers();
@@ -323,23 +331,24 @@ function tellChange(): void {
 
 /** A client: its connection socket, and what the clock and the log need. */
 class Client {
-  /** Bytes that came, and bytes of replies that went. */
+  /** Bytes that came. */
   received = 0;
+  /** Bytes of replies that went. */
   sent = 0;
   /** When the last of these bytes moved, by the service's clock. */
   movedAt = service.clock;
-  /** A write() has not ended: the client has to read first, or it is about to end. */
+  /** A write() is running. Perhaps it waits until the client reads. */
   replying = false;
   /** Why this side has closed its sending side. */
   goodbye: string | undefined;
 
-  readonly #address: string;
-  readonly #connected = performance.now();
+  readonly address: string;
+  readonly connected = performance.now();
 
   constructor(readonly connectionSocket: Deno.TcpConn) {
-    this.#address = format(connectionSocket.remoteAddr);
+    this.address = format(connectionSocket.remoteAddr);
     clients.add(this);
-    log(`${this.#address} connected, ${clients.size} open`);
+    log(`${this.address} connected, ${clients.size} open`);
   }
 
   /** Notes that bytes have moved; after the goodbye they no longer count. */
@@ -355,8 +364,8 @@ class Client {
     // waits for this socket fails now.
     this.connectionSocket.close();
     tellChange();
-    const seconds = ((performance.now() - this.#connected) / 1000).toFixed(1);
-    const line = `${this.#address} closed, ${this.received} bytes in, ` +
+    const seconds = ((performance.now() - this.connected) / 1000).toFixed(1);
+    const line = `${this.address} closed, ${this.received} bytes in, ` +
       `${this.sent} bytes out, ${seconds} s`;
     why = this.goodbye ?? why;
     if (why === undefined) log(line);
@@ -371,15 +380,16 @@ function reason(error: unknown): string {
     error instanceof Deno.errors.ConnectionAborted || // Windows
     error instanceof Deno.errors.BrokenPipe
   ) return "reset by the client";
-  // The system's errors have a code; any other one is a mistake in this file.
+  // The system's errors have a code. Any other one is a mistake in this file, and
+  // its stack says where.
   if (error instanceof Error && !("code" in error)) return error.stack!;
   return oneLine(error);
 }
 
 // ------------------------------------------------------------- who may come in
 //
-// Without this, one error of accept() ends the server, and clients without end
-// take its memory and its descriptors.
+// Without this, one error of accept() ends the server, and too many clients use up
+// its memory and its descriptors.
 
 /** Milliseconds before accept() is tried again. */
 const ACCEPT_PAUSE = 100;
@@ -399,8 +409,8 @@ async function acceptNext(
     try {
       connectionSocket = await welcomeSocket.accept();
     } catch (error) {
-      if (service.stopping) return null;
-      // A client that has reset its connection by now must not hold up the next.
+      if (service.stopping) return null; // the welcome socket is closed
+      // This client has reset its connection before it was accepted.
       if (error instanceof Deno.errors.NotConnected) continue;
       // No descriptor (EMFILE) or no memory is left. Clients wait in the system's
       // queue, and a later try may find what this one lacked.
@@ -416,10 +426,10 @@ async function acceptNext(
 /** Whether a client's address has fewer connections than it may. */
 function mayComeIn({ remoteAddr }: Deno.TcpConn, most: number): boolean {
   if (most === 0) return true;
-  const open =
-    [...clients].filter(({ connectionSocket }) =>
-      connectionSocket.remoteAddr.hostname === remoteAddr.hostname
-    ).length;
+  let open = 0;
+  for (const { connectionSocket } of clients) {
+    if (connectionSocket.remoteAddr.hostname === remoteAddr.hostname) open++;
+  }
   if (open < most) return true;
   printOnce(`${most} clients from one address: more are refused`);
   log(`${format(remoteAddr)} refused, ${open} open from its address`);
@@ -436,11 +446,12 @@ function mayComeIn({ remoteAddr }: Deno.TcpConn, most: number): boolean {
 /** Milliseconds in which busy clients may go on, before all of them rest. */
 const TURN = 100;
 /**
- * A rest ends after so many pauses in a row in which nothing moves. One is not
- * enough: the runtime serves 128 sockets, and then often none for a pause.
+ * A rest ends after so many pauses of 1 ms in a row in which nothing moves. One is
+ * not enough: the runtime serves 128 sockets at a time, and a pause may be over
+ * before the next 128.
  */
 const CALM = 2;
-/** A rest ends after so many pauses in any case, for newcomers may never end. */
+/** A rest ends after so many pauses in any case: newcomers may come and come. */
 const MOST_PAUSES = 50;
 
 let turn: { ends: number; rest: Promise<void> } | undefined;
@@ -449,20 +460,18 @@ let turn: { ends: number; rest: Promise<void> } | undefined;
 function othersTurn(): Promise<void> | undefined {
   const now = performance.now();
   turn ??= { ends: now + TURN, rest: turnAndRest() };
+  // The clock decides: while the runtime is busy, a timer is late.
   return now < turn.ends ? undefined : turn.rest;
 }
 
 /**
- * Waits until the turn is over, and then until nothing moves. By then each busy
- * client has come to wait for this, and all others have had their turn.
+ * Waits until the turn is over, and then until nothing moves. By then every busy
+ * client is waiting here, and all others have had their turn.
  */
 async function turnAndRest(): Promise<void> {
   await pause(TURN);
-  for (
-    let pauses = 0, calm = 0;
-    pauses < MOST_PAUSES && calm < CALM;
-    pauses++
-  ) {
+  let calm = 0;
+  for (let pauses = 0; pauses < MOST_PAUSES && calm < CALM; pauses++) {
     const before = service.moves;
     await pause(1);
     calm = service.moves === before ? calm + 1 : 0;
@@ -485,20 +494,20 @@ const LAST_WORD = 1500;
 const TRANSFER = 64 * 1024;
 /** Such a client may be quiet for longer: a packet lost three times takes 3 s. */
 const LAST_PACKET = 5000;
-/** A client that has to go has so long to close its side, too. */
+/** After our goodbye, a client has this time to close its side too. */
 const GOODBYE = 750;
-/** After Ctrl-C, who has connected before may come in for so long. */
+/** After Ctrl-C, clients already in the queue may come in for this time. */
 const LATECOMERS = 100;
 /** After Ctrl-C, transfers may go on for so long. */
 const LAST_TRANSFERS = 10_000;
-/** Signals that come closer together are one. */
+/** Two signals within this time are one. */
 const ONE_SIGNAL = 100;
 
 /**
  * Ends connections on which nothing moves for too long. Time is counted in ticks:
  * while the process is suspended, or too busy to tick, it does not pass. A write()
  * that waits for a slow reader ends only when the system's send buffer has a third
- * free, on Linux up to 1.3 MB: --help says so.
+ * free, on Linux up to 1.4 MB: --help says so.
  */
 function watchQuietClients(idleTimeout: number): void {
   const idle = idleTimeout === 0 ? Infinity : 1000 * idleTimeout;
@@ -511,7 +520,7 @@ function watchQuietClients(idleTimeout: number): void {
         if (quiet >= GOODBYE) client.close();
       } else if (service.stopping && quiet >= lastWord && !client.replying) {
         sayGoodbye(client, "the server is stopping");
-      } else if (quiet >= idle) {
+      } else if (quiet > idle) {
         sayGoodbye(client, `idle for ${idleTimeout} s`);
       }
     }
@@ -520,7 +529,7 @@ function watchQuietClients(idleTimeout: number): void {
 
 /**
  * Closes the sending side first. If the client has sent what was not read yet,
- * close() alone would be a reset, which takes back replies on their way.
+ * close() alone would be a reset, and replies on their way would be lost.
  */
 function sayGoodbye(client: Client, why: string): void {
   client.goodbye = why;
@@ -534,15 +543,18 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
   const signals: Deno.Signal[] = Deno.build.os === "windows"
     ? ["SIGINT", "SIGBREAK"] // Ctrl-C and Ctrl-Break
     : ["SIGINT", "SIGTERM"];
-  let stoppedAt = Infinity;
+  let stoppedAt = 0;
   const stop = () => {
-    // `deno task` and npx pass on a Ctrl-C that the terminal has sent, too. (130
-    // is what shells say of a program that SIGINT has ended.)
-    if (performance.now() - stoppedAt > ONE_SIGNAL) Deno.exit(130);
-    if (service.stopping) return;
+    const now = performance.now();
+    if (service.stopping) {
+      // At Ctrl-C the terminal signals this process, and `deno task` or npx does
+      // so again. (130 is the code of what Ctrl-C has ended.)
+      if (now - stoppedAt > ONE_SIGNAL) Deno.exit(130);
+      return;
+    }
     service.stopping = true;
-    stoppedAt = performance.now();
-    for (const client of clients) client.movedAt = service.clock;
+    stoppedAt = now;
+    for (const client of clients) client.movedAt = service.clock; // from now on
     setTimeout(() => welcomeSocket.close(), LATECOMERS);
     tellChange();
   };
@@ -558,7 +570,8 @@ async function lastTransfers(): Promise<void> {
     for (const client of clients) client.close("the server stopped");
   }, LAST_TRANSFERS);
   while (clients.size > 0) await service.change.promise;
-  await Promise.race([logging.lines.close(), pause(1000)]); // if it is read
+  // The log's last lines, if somebody reads it.
+  await Promise.race([logging.lines.close(), pause(1000)]);
   Deno.exit(0);
 }
 
@@ -572,7 +585,7 @@ function pause(milliseconds: number): Promise<void> {
 // until the log's reader has read, and all clients with it.
 
 const logging = {
-  /** The lines that wait to be written, about 1,000 at most. */
+  /** The queue: it calls writeLine() for one line after the other. */
   lines: new WritableStream({ write: writeLine }, { highWaterMark: 1000 })
     .getWriter(),
   /** Lines that found no room there. */
@@ -588,7 +601,7 @@ function log(line: string): void {
   if (!logging.quiet) print(line);
 }
 
-/** Logs what would come again and again. */
+/** Logs a line the first time only. */
 function printOnce(line: string): void {
   if (!logging.said.has(line)) print(line);
   logging.said.add(line);
@@ -596,7 +609,7 @@ function printOnce(line: string): void {
 
 /** Logs what has to be seen. */
 function print(line: string): void {
-  if (logging.lines.desiredSize! > 0) {
+  if (logging.lines.desiredSize! > 0) { // free places in the queue
     logging.lines.write(line);
   } else {
     // One empty line, after those that wait, will say how many were lost.
@@ -632,31 +645,36 @@ const OPTIONS = {
   "idle-timeout": { type: "string", default: "300" },
   quiet: { type: "boolean", short: "q", default: false },
   help: { type: "boolean", short: "h", default: false },
-} as const;
+} as const; // parseArgs() makes its types of these very words
+
+/** An option's default, for --help. */
+function usual(name: keyof typeof OPTIONS): string | boolean {
+  return OPTIONS[name].default;
+}
 
 const USAGE = `A TCP server that sends text back in uppercase.
 
 Usage: deno run --allow-net server.ts [options]
 
-  --hostname NAME         address to listen on (default ${OPTIONS.hostname.default});
+  --hostname NAME         address to listen on (default ${usual("hostname")});
                           0.0.0.0 or :: opens it to the network
-  -p, --port N            port (default ${OPTIONS.port.default}); 0 picks a free one
+  -p, --port N            port (default ${usual("port")}); 0 picks a free one
   --max-connections N     clients at a time (default ${
-  OPTIONS["max-connections"].default
+  usual("max-connections")
 }); more wait
   --max-per-address N     clients at a time from one address; more are
                           refused (default ${
-  OPTIONS["max-per-address"].default
+  usual("max-per-address")
 }: no limit)
   --idle-timeout SECONDS  closes a connection on which nothing moves for
                           that long (default ${
-  OPTIONS["idle-timeout"].default
+  usual("idle-timeout")
 }); 0 never. A client that
-                          reads 1.3 MB in that time is not cut off
+                          reads 1.5 MB in that time is not cut off
   -q, --quiet             log only the first line and what went wrong
   -h, --help              show this
 
-Ctrl-C stops it when transfers are done, a second one at once.
+Ctrl-C stops it when transfers are done, or after 10 s; a second one at once.
 
 Examples:
   deno run --allow-net server.ts
@@ -672,7 +690,7 @@ function readOptions(args: string[]) {
     if (values.help) showUsage();
     const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
     if (hostname === "") throw new Error("--hostname must not be empty");
-    const number = (
+    const wholeNumber = (
       name: "port" | "max-connections" | "max-per-address" | "idle-timeout",
       least: number,
       most: number,
@@ -686,10 +704,10 @@ function readOptions(args: string[]) {
     };
     return {
       hostname,
-      port: number("port", 0, 65535),
-      maxConnections: number("max-connections", 1, 1_000_000),
-      maxPerAddress: number("max-per-address", 0, 1_000_000),
-      idleTimeout: number("idle-timeout", 0, 1_000_000),
+      port: wholeNumber("port", 0, 65535),
+      maxConnections: wholeNumber("max-connections", 1, 1_000_000),
+      maxPerAddress: wholeNumber("max-per-address", 0, 1_000_000),
+      idleTimeout: wholeNumber("idle-timeout", 0, 1_000_000),
       quiet: values.quiet,
     };
   } catch (error) {

@@ -34,8 +34,8 @@ Deno.test("limits - one that reads slowly, at twice the rate of --help, is not c
   await using server = await startServer(["--idle-timeout", "1"]);
   using slow = await Deno.connect(server.address);
   const sending = writeAll(slow, text).then(() => slow.closeWrite());
-  // --help says 1.3 MB in each idle timeout. This is 2.6 MB a second.
-  const buffer = new Uint8Array(26_000);
+  // --help says 1.5 MB in each idle timeout. This is 3 MB a second.
+  const buffer = new Uint8Array(30_000);
   let total = 0;
   for (let due = performance.now();; due += 10) {
     const count = await slow.read(buffer);

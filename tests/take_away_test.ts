@@ -338,7 +338,7 @@ const ROWS: Row[] = [
     without: "a client that resets at once ends the server",
     script: SERVER,
     edits: [[
-      "      // A client that has reset its connection by now",
+      "      // This client has reset its connection",
       "      throw error;\n      //",
     ]],
     holds: withServer(survivesResets),
@@ -440,7 +440,7 @@ const ROWS: Row[] = [
     part: "client.ts: input after the server's end",
     without: "a line is lost, and the exit code is 0",
     script: CLIENT,
-    edits: [["    if (state.serverClosed) throw new EarlyEnd();\n", ""]],
+    edits: [["    if (state.serverClosed) throw new EarlyEnd();", ""]],
     holds: earlyEndIsTold,
   },
   {
