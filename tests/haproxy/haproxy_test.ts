@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { Script } from "../../lib/parts/process.ts";
 import { type Address, talk } from "../../lib/parts/tcp.ts";
-import { has } from "../machine.ts";
+import { freePort, has } from "../machine.ts";
 import { ask, SERVER, type Server, startClient, startServer } from "../pair.ts";
 
 const FOLDER = import.meta.dirname!;
@@ -61,25 +61,6 @@ function test(
 /** Starts a server that gives up on a test that is stuck. */
 function startOn(port: number): Promise<Server> {
   return startServer(["--idle-timeout", "60"], { port });
-}
-
-/** The last port taken: runs of this test at the same time have a hundred each. */
-let lastPort = 10_000 + 100 * (Deno.pid % 200);
-
-/**
- * A free port that no outgoing connection gets (Linux takes those from 32768
- * on): a server that is started again must find its port free.
- */
-function freePort(): number {
-  while (true) {
-    lastPort += 1;
-    try {
-      Deno.listen({ hostname: "127.0.0.1", port: lastPort }).close();
-      return lastPort;
-    } catch {
-      // Taken: the next one.
-    }
-  }
 }
 
 /** Connections that stay open, each after a line and its reply. */
