@@ -18,7 +18,12 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bulk, hold, messages } from "../lib/load.ts";
-import { oneLine, wholeNumber } from "../lib/parts/options.ts";
+import {
+  oneLine,
+  progress,
+  readOptions,
+  wholeNumber,
+} from "../lib/parts/options.ts";
 import { Script } from "../lib/parts/process.ts";
 import type { Address } from "../lib/parts/tcp.ts";
 import { lines } from "../lib/parts/texts.ts";
@@ -39,36 +44,18 @@ interface Peer {
   command: (port: string) => string[];
   /** What compiles it. */
   build?: string[];
-  /** The table says how many times better the first peer is than this one. */
-  isReference?: boolean;
-  /** A server that has capital letters for ASCII alone. */
-  isAscii?: boolean;
-  /** A server that starts processes for each client: too many for thousands. */
-  forks?: boolean;
 }
 
 /** An edition of `server.ts`. */
 function edition(name: string, path: string): Peer {
   const options = ["--quiet", "--max-connections=10000", "--port"];
-  return {
-    name,
-    command: (port) => [...DENO, path, ...options, port],
-    isReference: true,
-  };
+  return { name, command: (port) => [...DENO, path, ...options, port] };
 }
 
 const SERVERS: Peer[] = [
   edition("server.ts", SERVER),
-  {
-    name: "recipe",
-    command: (port) => [...DENO, `${PEERS}/recipe.ts`, port],
-    isReference: true,
-  },
-  {
-    name: "node",
-    command: (port) => ["node", `${PEERS}/node.mjs`, port],
-    isReference: true,
-  },
+  { name: "recipe", command: (port) => [...DENO, `${PEERS}/recipe.ts`, port] },
+  { name: "node", command: (port) => ["node", `${PEERS}/node.mjs`, port] },
   {
     name: "python",
     command: (port) => ["python3", `${PEERS}/asyncio.py`, port],
@@ -83,40 +70,27 @@ const SERVERS: Peer[] = [
     // deno-fmt-ignore
     build: ["cc", "-O2", "-pthread", "-o", `${SCRATCH}/c`, `${PEERS}/threads.c`],
     command: (port) => [`${SCRATCH}/c`, port],
-    isAscii: true,
   },
   {
     name: "socat",
     // Without stdbuf, tr keeps replies until it has 4 KiB of them.
     command: (port) => [
-      ...["socat", "-d", "-d"],
+      ...["socat", "-d", "-d", "-lf", "/dev/stdout"],
       `TCP-LISTEN:${port},bind=127.0.0.1,fork,reuseaddr,nodelay,backlog=128`,
       "SYSTEM:stdbuf -o0 tr a-z A-Z",
     ],
-    isAscii: true,
-    forks: true,
   },
 ];
 
 const CLIENTS: Peer[] = [
-  {
-    name: "client.ts",
-    command: (port) => [...DENO, CLIENT, "--port", port],
-  },
-  {
-    name: "nc",
-    command: (port) => ["nc", "-N", "127.0.0.1", port],
-    isReference: true,
-  },
+  { name: "client.ts", command: (port) => [...DENO, CLIENT, "--port", port] },
+  { name: "nc", command: (port) => ["nc", "-N", "127.0.0.1", port] },
   {
     name: "socat",
     // -t is how long it waits for replies after the end of its input.
     command: (port) => ["socat", "-t", "60", "-", `TCP:127.0.0.1:${port}`],
   },
-  {
-    name: "ncat",
-    command: (port) => ["ncat", "127.0.0.1", port],
-  },
+  { name: "ncat", command: (port) => ["ncat", "127.0.0.1", port] },
   {
     name: "bare", // sends one line and no more
     command: (port) => [...DENO, `${PEERS}/bare_client.ts`, port],
@@ -124,23 +98,20 @@ const CLIENTS: Peer[] = [
 ];
 
 /** A server that listens. */
-interface Running extends Peer {
-  script: Script;
+interface Running extends Peer, AsyncDisposable {
+  pid: number;
   address: Address;
 }
 
-/** Starts a server that runs as long as the stack is in scope. */
-async function start(
-  server: Peer,
-  stack: AsyncDisposableStack,
-): Promise<Running> {
-  const script = stack.use(Script.command(server.command("0")));
-  const pattern = /listening on .*:([0-9]+)$/m;
-  const [, port] = server.name === "socat"
-    ? await script.stderrMatch(pattern)
-    : await script.stdoutMatch(pattern);
-  const address = { hostname: "127.0.0.1", port: Number(port) };
-  return { ...server, script, address };
+async function start(server: Peer): Promise<Running> {
+  const script = Script.command(server.command("0"));
+  const [, port] = await script.stdoutMatch(/listening on .*:([0-9]+)$/m);
+  return {
+    ...server,
+    pid: script.pid,
+    address: { hostname: "127.0.0.1", port: Number(port) },
+    [Symbol.asyncDispose]: () => script[Symbol.asyncDispose](),
+  };
 }
 
 // ---------------------------------------------------------------------- loads
@@ -152,9 +123,13 @@ interface Load<P> {
   title: string;
   /** A larger figure is a better one. */
   moreIsBetter?: boolean;
-  suits?: (peer: P) => boolean;
+  /** A peer that this load is not for. */
+  notFor?: string;
   measure: (peer: P) => Promise<number>;
 }
+
+/** socat starts processes for each client: too many, and they do its work. */
+const FORKS = "socat";
 
 const SERVER_LOADS: Load<Running>[] = [
   bulkLoad("bulk, ASCII: MB/s"),
@@ -164,11 +139,11 @@ const SERVER_LOADS: Load<Running>[] = [
   {
     group: "bulk",
     title: "CPU for bulk: s/GB",
-    suits: ({ forks }) => !forks,
-    measure: async ({ address, script }) => {
-      const before = cpuSeconds(script.pid);
+    notFor: FORKS,
+    measure: async ({ address, pid }) => {
+      const before = cpuSeconds(pid);
       const { megabytes } = await bulk(address);
-      return (cpuSeconds(script.pid) - before) / megabytes * 1000;
+      return (cpuSeconds(pid) - before) / megabytes * 1000;
     },
   },
   {
@@ -182,26 +157,24 @@ const SERVER_LOADS: Load<Running>[] = [
   {
     group: "memory",
     title: "quiet client: KB",
-    suits: ({ forks }) => !forks,
+    notFor: FORKS,
     measure: async (server) => {
-      await using stack = new AsyncDisposableStack();
-      const { address, script } = await start(server, stack);
-      using _one = await hold(address, { connections: 1 });
-      const before = memory(script.pid, "VmRSS");
+      await using fresh = await start(server);
+      using _one = await hold(fresh.address, { connections: 1 });
+      const before = memory(fresh.pid, "VmRSS");
       const connections = 8000;
-      using _all = await hold(address, { connections, timeout: 30 });
-      return (memory(script.pid, "VmRSS") - before) / connections / 1000;
+      using _all = await hold(fresh.address, { connections, timeout: 30 });
+      return (memory(fresh.pid, "VmRSS") - before) / connections / 1000;
     },
   },
   {
     group: "memory",
     title: "after 500 MB: MB",
-    suits: ({ forks }) => !forks,
+    notFor: FORKS,
     measure: async (server) => {
-      await using stack = new AsyncDisposableStack();
-      const { address, script } = await start(server, stack);
-      await bulk(address, { megabytes: 500 });
-      return memory(script.pid, "VmRSS") / 1e6;
+      await using fresh = await start(server);
+      await bulk(fresh.address, { megabytes: 500 });
+      return memory(fresh.pid, "VmRSS") / 1e6;
     },
   },
 ];
@@ -214,7 +187,6 @@ function bulkLoad(
     group: "bulk",
     title,
     moreIsBetter: true,
-    suits: ({ isAscii }) => options.text === undefined || !isAscii,
     measure: async ({ address }) =>
       (await bulk(address, options)).megabytesPerSecond,
   };
@@ -225,7 +197,7 @@ function messagesLoad(connections: number): Load<Running> {
     group: "messages",
     title: `${connections} clients: kmsg/s`,
     moreIsBetter: true,
-    suits: ({ forks }) => connections <= 100 || !forks,
+    notFor: connections > 100 ? FORKS : undefined,
     measure: async ({ address }) =>
       (await messages(address, { connections })).messagesPerSecond / 1000,
   };
@@ -242,7 +214,7 @@ function clientLoads(port: string): Load<Peer>[] {
     {
       group: "client",
       title: "300 MB from a file: s",
-      suits: ({ name }) => name !== "bare",
+      notFor: "bare",
       measure: async ({ command }) => {
         const shell = `exec "$@" <${file} >/dev/null`;
         const start = performance.now();
@@ -273,54 +245,48 @@ function clientLoads(port: string): Load<Peer>[] {
 
 // -------------------------------------------------------------------- measure
 
-/** The figures of all rounds by load and peer; NaN where a round failed. */
-type Results = Map<string, Map<string, number[]>>;
-
 /** Why something was not measured. */
 const notes = new Set<string>();
+
+/** A load, and what it gave. */
+interface Row {
+  title: string;
+  moreIsBetter?: boolean;
+  /** The figures of all rounds, by the peer's name; NaN where one failed. */
+  figures: Map<string, number[]>;
+}
 
 /** Gives each load to all peers in turn, in each round. */
 async function compare<P extends Peer>(
   loads: Load<P>[],
   peers: P[],
   rounds: number,
-): Promise<Results> {
-  const results: Results = new Map();
+): Promise<Row[]> {
+  const rows = loads.map((load) => {
+    const nothing = peers.map(({ name }): [string, number[]] => [name, []]);
+    return { ...load, figures: new Map(nothing) };
+  });
   for (let round = 1; round <= rounds; round++) {
-    for (const { title, suits, measure } of loads) {
-      const row = results.get(title) ?? new Map<string, number[]>();
-      results.set(title, row);
-      for (const peer of peers) {
-        if (suits && !suits(peer)) continue;
-        say(`round ${round} of ${rounds}: ${title}, ${peer.name}`);
-        const value = await measure(peer).catch((error) => {
+    for (const { title, notFor, measure, figures } of rows) {
+      for (const peer of peers.filter(({ name }) => name !== notFor)) {
+        progress(`round ${round} of ${rounds}: ${title}, ${peer.name}`);
+        const figure = await measure(peer).catch((error) => {
           notes.add(`${title}, ${peer.name}: ${oneLine(error)}`);
           return NaN;
         });
-        row.set(peer.name, [...row.get(peer.name) ?? [], value]);
+        figures.get(peer.name)!.push(figure);
       }
     }
   }
-  return results;
+  return rows;
 }
 
-/** Starts all servers and warms them up, so that what is compiled is compiled. */
-async function startAll(
-  servers: Peer[],
-  stack: AsyncDisposableStack,
-): Promise<Running[]> {
-  const running = [];
-  for (const server of servers) {
-    say(`warm-up: ${server.name}`);
-    try {
-      const one = await start(server, stack);
-      await bulk(one.address, { megabytes: 50 });
-      await messages(one.address, { seconds: 0.5 });
-      running.push(one);
-    } catch (error) {
-      notes.add(`${server.name} is left out: ${oneLine(error)}`);
-    }
-  }
+/** Starts a server and warms it up, so that what is compiled is compiled. */
+async function startWarm(server: Peer): Promise<Running> {
+  progress(`warm-up: ${server.name}`);
+  const running = await start(server);
+  await bulk(running.address, { megabytes: 50 });
+  await messages(running.address, { seconds: 0.5 });
   return running;
 }
 
@@ -332,10 +298,7 @@ function present(peers: Peer[]): Peer[] {
       notes.add(`${name} is left out: there is no ${program} here`);
       return false;
     }
-    if (build && !new Deno.Command(program!, { args }).outputSync().success) {
-      notes.add(`${name} is left out: ${build.join(" ")} failed`);
-      return false;
-    }
+    if (build) new Deno.Command(program!, { args }).outputSync();
     return true;
   });
 }
@@ -357,53 +320,39 @@ function number(value: number): string {
 }
 
 /**
- * Medians as a table in Markdown. In brackets behind a reference: how many times
- * better the first peer is, the median of the ratios within each round.
+ * Medians as a table in Markdown. In brackets: how many times better the first
+ * peer is, the median of the ratios within each round.
  */
-function table(
-  loads: { title: string; moreIsBetter?: boolean }[],
-  peers: Peer[],
-  results: Results,
-): string {
-  const ours = peers[0]!.name;
-  const rows = loads.map(({ title, moreIsBetter }) => {
-    const row = results.get(title)!;
-    const cells = peers.map(({ name, isReference }) => {
-      const values = row.get(name);
-      if (values === undefined) return "-";
-      const ratios = values.map((value, round) => {
-        const ratio = row.get(ours)![round]! / value;
-        return moreIsBetter ? ratio : 1 / ratio;
-      });
-      const better = isReference && name !== ours
-        ? ` (${median(ratios).toFixed(2)})`
-        : "";
-      return number(median(values)) + better;
+function table(rows: Row[]): string {
+  const [...names] = rows[0]!.figures.keys();
+  const lines = rows.map(({ title, moreIsBetter, figures }) => {
+    const ours = figures.get(names[0]!)!;
+    const cells = [...figures].map(([name, values]) => {
+      const ratios = values.map((value, round) =>
+        moreIsBetter ? ours[round]! / value : value / ours[round]!
+      );
+      const value = number(median(values));
+      if (name === names[0] || value === "-") return value;
+      return `${value} (${number(median(ratios))})`;
     });
     return [title, ...cells];
   });
-  const head = ["median", ...peers.map(({ name }) => name)];
-  const rule = ["---", ...peers.map(() => "---:")];
-  return [head, rule, ...rows].map((cells) => `| ${cells.join(" | ")} |\n`)
+  const head = ["median", ...names];
+  const rule = ["---", ...names.map(() => "---:")];
+  return [head, rule, ...lines].map((cells) => `| ${cells.join(" | ")} |\n`)
     .join("");
 }
 
 /** Bars of text, the longest 50 characters. */
-function chart(title: string, row: Map<string, number[]>): string {
-  const bars = [...row].map(([name, values]) => [name, median(values)] as const)
+function chart({ title, figures }: Row): string {
+  const bars = [...figures]
+    .map(([name, values]) => [name, median(values)] as const)
     .filter(([, value]) => !Number.isNaN(value));
   const most = Math.max(...bars.map(([, value]) => value));
-  const width = Math.max(...bars.map(([name]) => name.length));
-  return `${title}\n` + bars.map(([name, value]) => {
+  return `\n${title}\n` + bars.map(([name, value]) => {
     const bar = "█".repeat(Math.round(50 * value / most));
-    return `  ${name.padEnd(width)} ${bar} ${number(value)}\n`;
+    return `  ${name.padEnd(12)} ${bar} ${number(value)}\n`;
   }).join("");
-}
-
-/** What is measured now: one line on a terminal, a line each elsewhere. */
-function say(what: string): void {
-  const line = Deno.stderr.isTerminal() ? `\r\x1b[K${what}` : `${what}\n`;
-  Deno.stderr.writeSync(new TextEncoder().encode(line));
 }
 
 // -------------------------------------------------------------------- program
@@ -426,7 +375,14 @@ A LIST has commas and no spaces. Servers: ${
 }.
 Clients: ${CLIENTS.map(({ name }) => name).join(", ")}.`;
 
-async function main(): Promise<void> {
+/** The known words that are named, or all of them if none is. */
+function chosen(known: string[], named: string[]): string[] {
+  const some = known.filter((word) => named.includes(word));
+  return some.length > 0 ? some : known;
+}
+
+/** Reads the options, or ends the process after help. */
+function parse() {
   const { values } = parseArgs({
     options: {
       only: { type: "string", default: "" },
@@ -435,62 +391,57 @@ async function main(): Promise<void> {
       help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) return console.log(USAGE);
-  const rounds = wholeNumber("--rounds", values.rounds, 1, 99);
+  if (values.help) {
+    console.log(USAGE);
+    Deno.exit(0);
+  }
   const editions = values.server.map((path) => edition(path, path));
   const servers = SERVERS.toSpliced(1, 0, ...editions);
-
-  const only = values.only === "" ? [] : values.only.split(",");
   const names = [...servers, ...CLIENTS].map(({ name }) => name);
-  const unknown = only.find((name) => ![...GROUPS, ...names].includes(name));
+  const named = values.only.split(",").filter((word) => word !== "");
+  const unknown = named.find((word) => ![...GROUPS, ...names].includes(word));
   if (unknown !== undefined) throw new Error(`--only does not know ${unknown}`);
-  const isNamed = (known: string[], name: string) =>
-    only.includes(name) || !known.some((other) => only.includes(other));
   const ours = ["server.ts", ...values.server, "client.ts"];
-  const isChosen = ({ name }: Peer) =>
-    ours.includes(name) || isNamed(names, name);
-  const isMeasured = ({ group }: { group: string }) => isNamed(GROUPS, group);
+  const compared = [...chosen(names, named), ...ours];
+  const isCompared = ({ name }: Peer) => compared.includes(name);
+  return {
+    groups: chosen(GROUPS, named),
+    servers: servers.filter(isCompared),
+    clients: CLIENTS.filter(isCompared),
+    rounds: wholeNumber("--rounds", values.rounds, 1, 99),
+  };
+}
 
+async function main(options: ReturnType<typeof parse>): Promise<void> {
+  const { groups, servers, clients, rounds } = options;
   await using stack = new AsyncDisposableStack();
-  let tables = "";
-  let charts = "";
-  const loads = SERVER_LOADS.filter(isMeasured);
+  let shown = "";
+  const loads = SERVER_LOADS.filter(({ group }) => groups.includes(group));
   if (loads.length > 0) {
-    const found = present(servers.filter(isChosen));
-    const running = await startAll(found, stack);
-    const results = await compare(loads, running, rounds);
-    tables = table(loads, running, results) + "\n";
-    charts = CHARTS.filter((title) => results.has(title))
-      .map((title) => chart(title, results.get(title)!)).join("\n");
+    const running = [];
+    for (const server of present(servers)) {
+      running.push(stack.use(await startWarm(server)));
+    }
+    const rows = await compare(loads, running, rounds);
+    const charts = rows.filter(({ title }) => CHARTS.includes(title));
+    shown += table(rows) + charts.map(chart).join("") + "\n";
   }
-  if (isNamed(GROUPS, "client")) {
-    const clients = present(CLIENTS.filter(isChosen));
-    const server = await start(SERVERS[0]!, stack);
-    const loads = clientLoads(`${server.address.port}`);
-    const results = await compare(loads, clients, rounds);
-    tables += table(loads, clients, results) + "\n";
+  if (groups.includes("client")) {
+    const { address } = stack.use(await start(SERVERS[0]!));
+    const loads = clientLoads(`${address.port}`);
+    shown += table(await compare(loads, present(clients), rounds)) + "\n";
   }
-  say("");
-
+  progress("");
   console.log(
     `${cpus()[0]!.model}, ${cpus().length} cores, ${Deno.build.os} ` +
       `${Deno.osRelease()}, Deno ${Deno.version.deno}\n` +
       `Medians, rounds: ${rounds}. In brackets: how many times better the ` +
-      `first column is.\n\n${tables}${charts}`,
+      `first column is.\n\n${shown}`,
   );
   for (const note of notes) console.log(note);
 }
 
-const tidy = () => Deno.removeSync(SCRATCH, { recursive: true });
-Deno.addSignalListener("SIGINT", () => {
-  tidy();
-  Deno.exit(130);
-});
-try {
-  await main();
-} catch (error) {
-  console.error(`compare: ${oneLine(error)} (--help shows the options)`);
-  Deno.exitCode = 2;
-}
-tidy();
+addEventListener("unload", () => Deno.removeSync(SCRATCH, { recursive: true }));
+Deno.addSignalListener("SIGINT", () => Deno.exit(130));
+await main(readOptions("compare", parse));
 Deno.exit(); // the signal's listener would keep the program waiting

@@ -4,7 +4,6 @@
 
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { listening, Script } from "../lib/parts/process.ts";
 import { talk } from "../lib/parts/tcp.ts";
 import { freePort } from "./machine.ts";
@@ -76,58 +75,4 @@ Deno.test("the narrowest permission is enough for both", async () => {
   assert.equal((await client.ending()).stdout, "È\n");
   server.kill();
   assert.deepEqual((await server.ending()).stderr, "");
-});
-
-Deno.test("the scripts import nothing but node: built-ins", async (t) => {
-  for (const script of [SERVER, CLIENT]) {
-    await t.step(script, async () => {
-      const { stdout } = await new Deno.Command(Deno.execPath(), {
-        args: ["info", "--json", script],
-      }).output();
-      const { modules } = JSON.parse(new TextDecoder().decode(stdout));
-      for (const module of modules) {
-        const itself = module.specifier === pathToFileURL(script).href;
-        assert.ok(
-          itself || module.specifier.startsWith("node:"),
-          `${script} imports ${module.specifier}`,
-        );
-        for (const { specifier } of module.dependencies ?? []) {
-          assert.match(specifier, /^node:/, `${script} imports ${specifier}`);
-        }
-      }
-    });
-  }
-});
-
-Deno.test("each script begins with its licence", async () => {
-  const folders = [root];
-  for (const folder of folders) {
-    for await (const { name, isDirectory } of Deno.readDir(folder)) {
-      if (isDirectory && !name.startsWith(".")) {
-        folders.push(join(folder, name));
-      }
-      if (!/\.(ts|mjs|py|java|go|c)$/.test(name)) continue;
-      const text = await Deno.readTextFile(join(folder, name));
-      assert.match(
-        text,
-        /^(#!.*\n)?(\/\/|#) SPDX-License-Identifier: 0BSD\n/,
-        name,
-      );
-    }
-  }
-});
-
-Deno.test("the top level holds what a newcomer looks for, and no more", async () => {
-  const names: string[] = [];
-  for await (const { name } of Deno.readDir(root)) {
-    if (!name.startsWith(".")) names.push(name);
-  }
-  assert.deepEqual(names.sort(), [
-    "README.md",
-    "client.ts",
-    "deno.json",
-    "lib",
-    "server.ts",
-    "tests",
-  ]);
 });

@@ -7,30 +7,35 @@ import { dirname, join } from "node:path";
 import { Script } from "../lib/parts/process.ts";
 import { SERVER } from "./pair.ts";
 
-const PROGRAMS = [
-  "server.ts",
-  "client.ts",
-  "lib/conformance.ts",
-  "lib/load.ts",
+const root = dirname(SERVER);
+const readme = await Deno.readTextFile(join(root, "README.md"));
+const [, options] = readme.split("\n## Options and limits\n");
+
+/** Each program, and what README.md says of its options. */
+const PROGRAMS: [program: string, told?: string][] = [
+  ["server.ts", options!.match(/^\|.*\|$/gm)!.join()],
+  ["client.ts", options!.match(/`client\.ts` has [^.]*\./)![0]],
+  ["lib/conformance.ts"],
+  ["lib/load.ts"],
 ];
 
-for (const program of PROGRAMS) {
+for (const [program, told] of PROGRAMS) {
   Deno.test(`${program} --help names the options that exist and no others`, async () => {
-    const path = join(dirname(SERVER), program);
+    const path = join(root, program);
     await using script = Script.start(path, { args: ["--help"] });
     const { code, stdout, stderr } = await script.ending();
     assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
 
     let source = await Deno.readTextFile(path);
     if (program.startsWith("lib/")) { // all programs of lib/ have these, too
-      source += await Deno.readTextFile(
-        join(dirname(path), "parts/options.ts"),
-      );
+      source += await Deno.readTextFile(join(root, "lib/parts/options.ts"));
     }
     const exist = [...source.matchAll(/^ +"?([a-z-]+)"?: \{ type: "/gm)]
-      .map(([, name]) => `--${name}`);
-    const named = new Set(stdout.match(/--[a-z-]+/g));
-    named.delete("--allow-net"); // an option of deno itself, in the examples
-    assert.deepEqual([...named].sort(), exist.sort());
+      .map(([, name]) => `--${name}`).sort();
+    const named = (text: string) =>
+      [...new Set(text.match(/--[a-z][a-z-]+/g))]
+        .filter((name) => name !== "--allow-net").sort(); // deno's own
+    assert.deepEqual(named(stdout), exist);
+    if (told !== undefined) assert.deepEqual(named(told), exist, "README.md");
   });
 }

@@ -12,10 +12,20 @@ export const TERMINAL = [
   "sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
 ];
 
-/** A port on which nothing listens. */
+/**
+ * A port on which nothing listens, and which no outgoing connection gets (Linux
+ * takes those from 32768 on): whoever starts a server on it finds it free.
+ */
 export function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
+  while (true) {
+    const port = 10_000 + Math.floor(20_000 * Math.random());
+    try {
+      Deno.listen({ hostname: "127.0.0.1", port }).close();
+      return port;
+    } catch {
+      // Taken: another one.
+    }
+  }
 }
 
 /** Whether this machine has a program, to skip a test that needs it. */

@@ -3,237 +3,134 @@
 /** What the scripts say when something is wrong. */
 
 import assert from "node:assert/strict";
-import { dirname, join } from "node:path";
-import {
-  type Ending,
-  listening,
-  Script,
-  type StartOptions,
-} from "../lib/parts/process.ts";
+import { basename, dirname, join } from "node:path";
+import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
 import { talk } from "../lib/parts/tcp.ts";
 import { freePort, has, TERMINAL } from "./machine.ts";
 import { CLIENT, SERVER, startServer } from "./pair.ts";
 
 const root = dirname(SERVER);
 
+// --------------------------------------------- the messages in tests/README.md
+
 /** The port that stands on the page for whichever is free. */
 const PORT = "7000";
 
-/** Starts a command of the page. */
-type Start = (options?: StartOptions) => Script;
-
 /** What happens around a command, by the name that the page has for it. */
-const situations: Record<
-  string,
-  (start: Start, port: number) => Promise<Ending>
-> = {
-  async "another program has the port"(start, port) {
-    await using _server = await startServer([], { port });
-    return await alone(start);
-  },
+const around: Record<string, (port: number) => Promise<AsyncDisposable>> = {
+  "another program has the port": rightServer,
+  "the input is a folder": rightServer,
+  "the disk is full": rightServer,
 
-  async "the port needs the system's permission"(start) {
-    const folder = await Deno.makeTempDir();
-    await Deno.chmod(folder, 0o777);
-    await Deno.copyFile(SERVER, join(folder, "server.ts"));
-    const ending = await alone(() =>
-      start({
-        cwd: folder,
-        wrapper: ["setpriv", "--reuid=65534", "--clear-groups"],
-        env: { DENO_DIR: folder },
-      })
-    );
-    await Deno.remove(folder, { recursive: true });
-    return ending;
-  },
-
-  async "it gets no answer"(start, port) {
-    // Its queue is full: the system drops what a client sends to be connected.
-    const full = `
+  // Its queue is full: the system drops what a client sends to be connected.
+  "it gets no answer": python(`
 with socket.create_connection(server.getsockname()):
     sys.stdin.read()
-`;
-    await using _server = await startPython(port, full);
-    await using script = start({ wrapper: TERMINAL });
-    await script.stdoutMatch(/waiting for \S+\r\n/); // while it waits
-    const { code, signal, stdout } = await script.ending();
-    return { code, signal, stdout: "", stderr: stdout };
-  },
+`),
 
-  async "the server closes before the end of input"(start, port) {
-    const closing = `
+  "the server closes before the end of input": python(`
 with server.accept()[0] as connection:
     connection.recv(4096)
-`;
-    await using _server = await startPython(port, closing);
-    await using script = start();
-    await script.write("hello\n");
-    return await script.ending();
-  },
+`),
 
-  async "the connection breaks"(start, port) {
-    const resetting = `
+  "the connection breaks": python(`
 with server.accept()[0] as connection:
     connection.recv(4096)
     linger = struct.pack("ii", 1, 0)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-`;
-    await using _server = await startPython(port, resetting);
-    await using script = start();
-    await script.write("hello\n");
-    return await script.ending();
-  },
-
-  async "the input is a folder"(start, port) {
-    await using _server = await startServer([], { port });
-    return await alone(start);
-  },
-
-  async "the disk is full"(start, port) {
-    await using _server = await startServer([], { port });
-    await using script = start();
-    await script.write("hello\n");
-    return await script.ending();
-  },
+`),
 };
 
-async function alone(start: Start): Promise<Ending> {
-  await using script = start();
-  return await script.ending();
+const NO_PERMISSION = "the port needs the system's permission";
+
+/** How a command is started, where that matters. */
+const wrappers: Record<string, string[]> = {
+  [NO_PERMISSION]: ["setpriv", "--bounding-set=-net_bind_service"],
+  "it gets no answer": TERMINAL, // which is told that the client waits
+};
+
+/** Whether this is root, and anybody else may not listen on port 80. */
+function canLackPermission(): boolean {
+  const file = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+  return has("setpriv") && Deno.uid() === 0 &&
+    Number(Deno.readTextFileSync(file)) > 80;
 }
 
-/** Starts a Python program that listens and then does what is said. */
-async function startPython(port: number, then: string): Promise<Script> {
-  const program = `
+function rightServer(port: number): Promise<AsyncDisposable> {
+  return startServer([], { port });
+}
+
+/** A Python program that listens and then does what is said. */
+function python(then: string): (port: number) => Promise<AsyncDisposable> {
+  return async (port) => {
+    const program = `
 import socket, struct, sys
 server = socket.create_server(("127.0.0.1", ${port}), backlog=0)
 print("listening on 127.0.0.1:${port}")
 ${then}`;
-  const script = Script.command(["python3", "-u", "-c", program]);
-  await listening(script);
-  return script;
+    const script = Script.command(["python3", "-u", "-c", program]);
+    await listening(script);
+    return script;
+  };
 }
 
 /** What the page shows: a command, what happens around it, and what it says. */
-interface Shown {
-  happened: string;
-  code: string;
-  permissions: string[];
-  script: string;
-  args: string[];
-  redirection: string;
-  says: string;
-}
-
-/** All that the page shows. */
-async function readPage(): Promise<Shown[]> {
-  const page = await Deno.readTextFile(join(root, "tests", "README.md"));
-  const [, fromHere] = page.split("\n## Messages\n");
-  const [, shown] = fromHere!.split(/^```$/m);
-  return shown!.trim().split("\n\n").map((text) => {
-    const [, happened, code, permission, script, args, redirection, says] = text
-      .match(
-        /^# (.*): exit code (\d+)\n\$ deno run (--allow-net )?(\S+)([^<>\n]*)(.*)\n([^]*)$/,
-      )!;
-    return {
-      happened: happened!,
-      code: code!,
-      permissions: permission === undefined ? [] : ["--allow-net"],
-      script: script!,
-      args: args!.trim().split(" ").filter((arg) => arg !== ""),
-      redirection: redirection!,
-      says: says!,
-    };
-  });
-}
+const SHOWN =
+  /^# (?<happened>.*): exit code (?<code>\d+)\n\$ deno run (?<permission>--allow-net )?(?<script>\S+)(?<args>[^<>\n]*)(?<redirection>.*)\n(?<says>[^]*)$/;
 
 Deno.test({
   name: "messages - they are as tests/README.md shows them",
   // The system's words in some of them are those of Linux.
   ignore: Deno.build.os !== "linux" || !has("python3") || !has("bash"),
   async fn(t) {
-    const page = await readPage();
-    const told = page.map(({ happened }) => happened);
-    for (const situation of Object.keys(situations)) {
-      assert.ok(told.includes(situation), `${situation} is not on the page`);
+    const page = await Deno.readTextFile(join(root, "tests", "README.md"));
+    const [, fromHere] = page.split("\n## Messages\n");
+    const [, block] = fromHere!.split(/^```$/m);
+    const all = block!.trim().split("\n\n").map((shown) =>
+      shown.match(SHOWN)!.groups as Record<string, string>
+    );
+    for (const situation of Object.keys({ ...around, ...wrappers })) {
+      const isShown = all.some(({ happened }) => happened === situation);
+      assert.ok(isShown, `${situation} is not on the page`);
     }
-    for (const shown of page) {
-      const { happened, permissions, script, args, redirection } = shown;
+    for (const shown of all) {
+      const happened = shown.happened!;
       await t.step({
-        name: `${happened}: ${script} ${args.join(" ")}`,
-        ignore: impossible[happened] ?? false,
+        name: `${happened}: ${shown.script}${shown.args}`,
+        ignore: happened === NO_PERMISSION && !canLackPermission(),
         async fn() {
           const port = freePort();
-          const wrapper = redirection === ""
-            ? []
-            : ["bash", "-c", `exec "$0" "$@" ${redirection}`];
-          const start: Start = (options) =>
-            Script.start(join(options?.cwd ?? root, script), {
-              permissions,
-              args: args.map((arg) => arg === PORT ? `${port}` : arg),
-              wrapper,
-              ...options,
-            });
-          const ending = await (situations[happened] ?? alone)(start, port);
-          assert.equal(onPage(ending, port), shown.says);
+          await using _around = await around[happened]?.(port);
+          const command = `exec "$@" ${shown.redirection}`;
+          const ending = await run(join(root, shown.script!), {
+            permissions: shown.permission ? ["--allow-net"] : [],
+            args: shown.args!.replace(PORT, `${port}`).match(/\S+/g) ?? [],
+            wrapper: [
+              ...wrappers[happened] ?? [],
+              ...["bash", "-c", command, "bash"],
+            ],
+          });
+          const said = (ending.stdout + ending.stderr).trimEnd()
+            .replaceAll("\r\n", "\n").replaceAll(`${port}`, PORT)
+            .replace(/^hello\n/, "") // a terminal shows what is typed
+            // Without a network the system has other words for it.
+            .replace(/(?<=lookup address information: )[^;]*/, "...");
+          assert.equal(said, shown.says);
           assert.equal(`${ending.code}`, shown.code);
-          assert.equal(ending.stdout, "");
         },
       });
     }
   },
 });
 
-/** What a command said, as the page has it. */
-function onPage({ stderr }: Ending, port: number): string {
-  return stderr.trimEnd().replaceAll("\r\n", "\n").replaceAll(`${port}`, PORT)
-    // Without a network the system has other words for it.
-    .replace(/(?<=lookup address information: )[^;]*/, "...");
+/** Runs a script, which is given a line and no end of input. */
+async function run(path: string, options: StartOptions) {
+  await using script = Script.start(path, options);
+  await script.write("hello\n").catch(() => {}); // it has ended
+  return await script.ending();
 }
 
-/** What cannot happen everywhere. */
-const impossible: Record<string, boolean> = {
-  "the port needs the system's permission": !has("setpriv") ||
-    Deno.uid() !== 0 || unprivilegedPorts() <= 80,
-};
-
-/** The first port that anybody may listen on. */
-function unprivilegedPorts(): number {
-  try {
-    const file = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
-    return Number(Deno.readTextFileSync(file));
-  } catch {
-    return 0; // not on Linux
-  }
-}
-
-Deno.test({
-  name: "messages - without --allow-net a terminal is asked (python3)",
-  ignore: Deno.build.os === "windows" || !has("python3"),
-  async fn(t) {
-    for (const path of [SERVER, CLIENT]) {
-      await t.step(path, async () => {
-        const command = [...TERMINAL, Deno.execPath(), "run", path];
-        await using script = Script.command(command);
-        await script.stdoutMatch(
-          /requests net access to "127.0.0.1:6789"[^]*>/,
-        );
-        // Deno throws away what is typed until it is ready to read the answer.
-        const typing = setInterval(
-          () => script.write("n\n").catch(() => {}), // it has ended
-          200,
-        );
-        const { code, stdout } = await script.ending();
-        clearInterval(typing);
-        assert.match(
-          stdout,
-          /: no permission for 127\.0\.0\.1:6789; run it with deno run --allow-net\r\n$/,
-        );
-        assert.equal(code, 1);
-      });
-    }
-  },
-});
+// --------------------------------------------------------------- other mistakes
 
 Deno.test("messages - a wrong value is answered in one line", async (t) => {
   const port = (least: number, value: string) =>
@@ -245,23 +142,19 @@ Deno.test("messages - a wrong value is answered in one line", async (t) => {
       [SERVER, [`--port=${value}`], port(0, value)],
       [CLIENT, [`--port=${value}`], port(1, value)],
     ]),
-    [CLIENT, ["--port", "0"], port(1, "0")],
     [SERVER, ["--port", "-1"], "use '--port=-XYZ'"],
     [SERVER, ["-p"], "'-p, --port <value>' argument missing"],
     [SERVER, ["--max-connections", "0"], 'from 1 to 1000000, not "0"'],
     [SERVER, ["--max-per-address", "x"], 'from 0 to 1000000, not "x"'],
-    [SERVER, ["--idle-timeout", "soon"], 'from 0 to 1000000, not "soon"'],
     [SERVER, ["--idle-timeout", "1.5"], 'from 0 to 1000000, not "1.5"'],
     [SERVER, ["--quiet=yes"], "'-q, --quiet' does not take an argument"],
     [SERVER, ["--hostname", ""], "--hostname must not be empty"],
     [CLIENT, ["--hostname", ""], "--hostname must not be empty"],
-    [CLIENT, ["--quiet"], "'--quiet'"],
     [CLIENT, ["6789"], "'6789'"],
   ];
   for (const [path, args, message] of cases) {
-    await t.step(`${path} ${args.join(" ")}`, async () => {
-      await using script = Script.start(path, { args });
-      const { code, stdout, stderr } = await script.ending();
+    await t.step(`${basename(path)} ${args.join(" ")}`, async () => {
+      const { code, stdout, stderr } = await run(path, { args });
       assert.ok(stderr.includes(message), stderr);
       assert.match(
         stderr,
@@ -272,72 +165,117 @@ Deno.test("messages - a wrong value is answered in one line", async (t) => {
   }
 });
 
-Deno.test("messages - what only the system calls invalid is one line, too", {
-  // A link-local address without its interface: EINVAL, a TypeError in Deno.
-  ignore: Deno.build.os !== "linux",
+Deno.test("messages - what only the system refuses is one line, too", {
+  ignore: Deno.build.os !== "linux" || !has("bash"),
 }, async () => {
+  const mistakes = [
+    // A link-local address without its interface: EINVAL, a TypeError in Deno.
+    ["--hostname", "fe80::1"],
+    ["--hostname", "two\nlines"],
+    ["--help"], // to a full disk
+  ];
+  const wrapper = ["bash", "-c", 'exec "$0" "$@" >/dev/full'];
   for (const path of [SERVER, CLIENT]) {
-    const args = ["--hostname", "fe80::1"];
-    const { code, stderr } = await alone(() => Script.start(path, { args }));
-    assert.match(stderr, /^(server|client): cannot [^\n]* --hostname[^\n]*\n$/);
-    assert.equal(code, 1);
+    for (const args of mistakes) {
+      const { code, stderr } = await run(path, { wrapper, args });
+      assert.match(stderr, /^(server|client): cannot [^\n]*\n$/);
+      assert.equal(code, 1);
+    }
   }
 });
 
-Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) => {
-  const mistakes: [path: string, line: string, mistake: string][] = [
-    [SERVER, "stopOnSignal(welcomeSocket)", "stopOnSignal(welcomeSockets)"],
-    [CLIENT, "from.read(buffer)", "form.read(buffer)"],
-    [CLIENT, "clientSocket.closeWrite()", "clientSocket.closeWrit()"],
-  ];
-  for (const [path, line, mistake] of mistakes) {
-    await t.step(mistake, async () => {
-      const folder = await Deno.makeTempDir();
-      const copy = join(folder, "copy.ts");
-      const text = await Deno.readTextFile(path);
-      assert.ok(text.includes(line));
-      await Deno.writeTextFile(copy, text.replace(line, mistake));
-      await using server = await startServer();
-      const port = path === SERVER ? 0 : server.address.port;
-      await using script = Script.start(copy, { args: ["--port", `${port}`] });
-      await script.closeInput();
-      const { code, stderr } = await script.ending();
-      assert.match(
-        stderr,
-        /(Reference|Type)Error: .* is not .*\n[^]*copy\.ts:\d/,
-      );
-      assert.equal(code, 1);
-      await Deno.remove(folder, { recursive: true });
-    });
-  }
+// -------------------------------------------------------------- Deno's question
 
-  await t.step("in what is done to the text", async () => {
-    const folder = await Deno.makeTempDir();
-    const copy = join(folder, "copy.ts");
-    const text = await Deno.readTextFile(SERVER);
-    await Deno.writeTextFile(
-      copy,
-      text.replace("reply = uppercase(end)", "reply = upercase(end)"),
+/** Runs a script on a terminal without --allow-net, for Deno to ask. */
+function startOnTerminal(path: string, args: string[] = []): Script {
+  return Script.command([...TERMINAL, Deno.execPath(), "run", path, ...args]);
+}
+
+/** Types an answer until a match, as Deno throws away what is typed too early. */
+async function answer(
+  script: Script,
+  letter: string,
+  pattern: RegExp,
+): Promise<void> {
+  const typing = setInterval(
+    () => script.write(`${letter}\n`).catch(() => {}), // it has ended
+    200,
+  );
+  await script.stdoutMatch(pattern);
+  clearInterval(typing);
+}
+
+Deno.test({
+  name: "messages - without --allow-net a terminal is asked (python3)",
+  ignore: Deno.build.os === "windows" || !has("python3"),
+  async fn(t) {
+    for (const path of [SERVER, CLIENT]) {
+      await t.step(`${basename(path)}, the answer is no`, async () => {
+        await using script = startOnTerminal(path);
+        await script.stdoutMatch(/requests net access to "127.0.0.1:6789"/);
+        await answer(
+          script,
+          "n",
+          /: no permission for 127\.0\.0\.1:6789; run it with deno run --allow-net\r\n$/,
+        );
+        assert.equal((await script.ending()).code, 1);
+      });
+    }
+
+    await t.step("the client's time limit does not run meanwhile", async () => {
+      await using copy = await changed(CLIENT, "10_000", "1_000");
+      await using server = await startServer();
+      const args = ["--port", `${server.address.port}`];
+      await using script = startOnTerminal(copy.path, args);
+      await script.stdoutMatch(/requests net access/);
+      await new Promise((resolve) => setTimeout(resolve, 1500)); // and it would be over
+      await answer(script, "y", / is connected to /);
+    });
+  },
+});
+
+// -------------------------------------------------------------- a changed copy
+
+/** A copy of a script with a text that is there just once replaced. */
+async function changed(path: string, before: string, after: string) {
+  const folder = await Deno.makeTempDir();
+  const copy = join(folder, "copy.ts");
+  const parts = (await Deno.readTextFile(path)).split(before);
+  assert.equal(parts.length, 2, before);
+  await Deno.writeTextFile(copy, parts.join(after));
+  return {
+    path: copy,
+    [Symbol.asyncDispose]: () => Deno.remove(folder, { recursive: true }),
+  };
+}
+
+Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) => {
+  await t.step("server.ts", async () => {
+    await using copy = await changed(
+      SERVER,
+      "  stopOnSignal(",
+      "  stopSignal(",
     );
-    await using script = Script.start(copy, { args: ["--port", "0"] });
+    const { code, stderr } = await run(copy.path, { args: ["--port=0"] });
+    assert.match(stderr, /stopSignal is not defined\n[^]*copy\.ts:\d/);
+    assert.equal(code, 1);
+  });
+
+  await t.step("server.ts, in what is done to the text", async () => {
+    await using copy = await changed(SERVER, "= uppercase(", "= upercase(");
+    await using script = Script.start(copy.path, { args: ["--port=0"] });
     assert.equal(await talk(await listening(script), "hello\n"), "");
     await script.stdoutMatch(
       /closed, 6 bytes in, 0 bytes out, .*: ReferenceError: upercase is not defined\n +at .*copy\.ts:\d/,
     );
-    await script[Symbol.asyncDispose]();
-    await Deno.remove(folder, { recursive: true });
+  });
+
+  await t.step("client.ts", async () => {
+    await using copy = await changed(CLIENT, "from.read(", "form.read(");
+    await using server = await startServer();
+    const args = ["--port", `${server.address.port}`];
+    const { code, stderr } = await run(copy.path, { args });
+    assert.match(stderr, /form is not defined\n[^]*copy\.ts:\d/);
+    assert.equal(code, 1);
   });
 });
-
-Deno.test(
-  "messages - a client that is refused elsewhere tells the server to open up",
-  {
-    ignore: Deno.build.os === "windows", // nobody can connect to 0.0.0.0 there
-  },
-  async () => {
-    const args = ["--hostname", "0.0.0.0", "--port", `${freePort()}`];
-    const { code, stderr } = await alone(() => Script.start(CLIENT, { args }));
-    assert.match(stderr, /server\.ts --hostname 0\.0\.0\.0 --port \d+;/);
-    assert.equal(code, 1);
-  },
-);

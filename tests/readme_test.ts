@@ -27,73 +27,44 @@ function blocks(heading: string, language = ""): string[] {
 
 // --------------------------------------------------------------- the short pair
 
-/** The short pair, as the page has it, in a folder of its own. */
-class ShortPair implements AsyncDisposable {
-  readonly server: string;
-  readonly client: string;
-
-  private constructor(readonly folder: string) {
-    this.server = join(folder, "short_server.ts");
-    this.client = join(folder, "short_client.ts");
-  }
-
-  static async save(): Promise<ShortPair> {
-    const pair = new ShortPair(await Deno.makeTempDir());
-    const [server, client, ...more] = blocks("Three pairs", "ts");
-    assert.deepEqual(more, []);
-    await Deno.writeTextFile(pair.server, server!);
-    await Deno.writeTextFile(pair.client, client!);
-    return pair;
-  }
-
-  async startServer(): Promise<Script> {
-    const server = Script.start(this.server, { args: [`${freePort()}`] });
-    await listening(server);
-    return server;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await Deno.remove(this.folder, { recursive: true });
-  }
-}
-
 async function succeeds(command: string[]): Promise<void> {
   await using script = Script.command(command);
   const { code, stdout, stderr } = await script.ending();
   assert.equal(code, 0, stdout + stderr);
 }
 
-Deno.test("README - the short pair: types, lint, no imports", async () => {
-  await using pair = await ShortPair.save();
+Deno.test("README - the short pair keeps all promises, full text too", async (t) => {
+  const folder = await Deno.makeTempDir();
+  const paths = ["short_server.ts", "short_client.ts"]
+    .map((name) => join(folder, name));
+  const [server, client, ...more] = blocks("Three pairs", "ts");
+  assert.deepEqual(more, []);
+  await Deno.writeTextFile(paths[0]!, server!);
+  await Deno.writeTextFile(paths[1]!, client!);
   for (const task of ["check", "lint"]) {
-    await succeeds([Deno.execPath(), task, pair.server, pair.client]);
+    await t.step(task, () => succeeds([Deno.execPath(), task, ...paths]));
   }
-  for (const path of [pair.server, pair.client]) {
-    assert.doesNotMatch(await Deno.readTextFile(path), /\bimport\b/);
+
+  const port = `${freePort()}`;
+  {
+    await using server = Script.start(paths[0]!, { args: [port] });
+    await listening(server);
+    await t.step("the server", () =>
+      succeeds([
+        ...[Deno.execPath(), "run", "--allow-net"],
+        ...[join(root, "lib", "conformance.ts"), "--strict", "--port", port],
+      ]));
+    await t.step("5 MB through both", async () => {
+      await using client = Script.start(paths[1]!, { args: [port] });
+      const text = "perché no? ß\n".repeat(350_000);
+      await client.write(text);
+      await client.closeInput();
+      const { code, stdout, stderr } = await client.ending();
+      assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+      assert.ok(stdout === text.toUpperCase(), "a wrong reply");
+    });
   }
-});
-
-Deno.test("README - the short server keeps all promises, full text too", async () => {
-  await using pair = await ShortPair.save();
-  await using server = await pair.startServer();
-  const { port } = await listening(server);
-  await succeeds([
-    ...[Deno.execPath(), "run", "--allow-net"],
-    ...[join(root, "lib", "conformance.ts"), "--strict", "--port", `${port}`],
-  ]);
-});
-
-Deno.test("README - 5 MB come through the short pair", async () => {
-  await using pair = await ShortPair.save();
-  await using server = await pair.startServer();
-  const { port } = await listening(server);
-  await using client = Script.start(pair.client, { args: [`${port}`] });
-  const text = "perché no? ß\n".repeat(350_000);
-  await client.write(text);
-  await client.closeInput();
-  const { code, stdout, stderr } = await client.ending();
-  assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-  assert.ok(stdout === text.toUpperCase(), `${stdout.length} characters came`);
+  await Deno.remove(folder, { recursive: true });
 });
 
 // -------------------------------------------------------------------- README.md
@@ -148,24 +119,6 @@ Deno.test("README - its other service, by its diff, does what is shown", async (
     assert.equal((await client.ending()).stdout, answered);
   }
   await Deno.remove(folder, { recursive: true });
-});
-
-Deno.test("README - names the same options as --help", async () => {
-  const text = section("Options and limits");
-  const [sentence] = text.match(/`client\.ts` has [^.]*\./)!;
-  const told = [
-    [SERVER, text.match(/^\|.*\|$/gm)!.join("\n")],
-    [CLIENT, sentence],
-  ] as const;
-  for (const [path, text] of told) {
-    await using script = Script.start(path, { args: ["--help"] });
-    const { stdout } = await script.ending();
-    assert.deepEqual(
-      text.match(/--[a-z]+[a-z-]*(?=[ `])/g),
-      stdout.match(/(?<=^ {2}(?:-[a-z], )?)--[a-z-]+/gm),
-      path,
-    );
-  }
 });
 
 // -------------------------------------------------------------------- all pages

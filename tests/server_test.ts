@@ -4,19 +4,7 @@
 
 import assert from "node:assert/strict";
 import { readAll, reset, talk, writeAll } from "../lib/parts/tcp.ts";
-import { has } from "./machine.ts";
-import { ask, readSlowly, startClient, startServer } from "./pair.ts";
-
-const text = new TextEncoder().encode("perché no? ".repeat(500_000));
-const upper = new TextEncoder().encode("PERCHÉ NO? ".repeat(500_000));
-
-Deno.test("server - its first line names the address and the real port", async () => {
-  await using server = await startServer();
-  assert.match(
-    server.script.stdout,
-    /^listening on 127\.0\.0\.1:[1-9][0-9]*\n$/,
-  );
-});
+import { ask, readSlowly, startServer } from "./pair.ts";
 
 Deno.test("server - listens on IPv4, IPv6 and names", async (t) => {
   const cases: [hostname: string, shown: RegExp, connectTo: string][] = [
@@ -49,7 +37,7 @@ function hasIPv6(): boolean {
   }
 }
 
-Deno.test("server - the log has a line when a client comes and one when it goes", async () => {
+Deno.test("server - the log says where it listens, and has a line when a client comes and one when it goes", async () => {
   await using server = await startServer();
   using connection = await Deno.connect(server.address);
   assert.equal(await ask(connection, "ß\n"), "SS\n");
@@ -57,7 +45,8 @@ Deno.test("server - the log has a line when a client comes and one when it goes"
   await connection.closeWrite();
   await readAll(connection);
   await server.script.stdoutMatch(/closed.*\n/);
-  const [, came, went, ...more] = server.script.stdout.split("\n");
+  const [first, came, went, ...more] = server.script.stdout.split("\n");
+  assert.equal(first, `listening on 127.0.0.1:${server.address.port}`);
   assert.equal(came, `${hostname}:${port} connected, 1 open`);
   assert.match(
     went!,
@@ -69,38 +58,21 @@ Deno.test("server - the log has a line when a client comes and one when it goes"
 });
 
 Deno.test("server - every byte of the reply comes after the end of input, to slow readers", async () => {
+  const text = "perché no? ".repeat(500_000);
+  const upper = new TextEncoder().encode(text.toUpperCase());
   await using server = await startServer();
+  // Where a full socket meets the end of input is chance.
   for (let round = 0; round < 3; round++) {
     await Promise.all(Array.from({ length: 4 }, async () => {
       using connection = await Deno.connect(server.address);
-      const [reply] = await Promise.all([
+      const [length] = await Promise.all([
         readSlowly(connection, upper),
-        writeAll(connection, text).then(() => connection.closeWrite()),
+        writeAll(connection, new TextEncoder().encode(text))
+          .then(() => connection.closeWrite()),
       ]);
-      assert.equal(reply, upper.length, "bytes of the reply were lost");
+      assert.equal(length, upper.length, "bytes of the reply were lost");
     }));
   }
-});
-
-Deno.test("server - 200 clients at once, each with its own replies", async () => {
-  await using server = await startServer();
-  await Promise.all(Array.from({ length: 200 }, async (_, number) => {
-    using connection = await Deno.connect(server.address);
-    for (let line = 0; line < 20; line++) {
-      const reply = await ask(connection, `client ${number}, line ${line} è\n`);
-      assert.equal(reply, `CLIENT ${number}, LINE ${line} È\n`);
-    }
-  }));
-});
-
-Deno.test("server - hundreds of clients reset before they are accepted", async () => {
-  await using server = await startServer();
-  for (let round = 0; round < 90; round++) {
-    const ten = Array.from({ length: 10 }, () => reset(server.address));
-    await Promise.all(ten);
-  }
-  assert.equal(await talk(server.address, "still here\n"), "STILL HERE\n");
-  assert.equal(server.script.stderr, "");
 });
 
 Deno.test("server - a reset in a transfer is that client's, and one line", async () => {
@@ -109,7 +81,7 @@ Deno.test("server - a reset in a transfer is that client's, and one line", async
   await ask(other, "hello\n");
   for (let client = 0; client < 20; client++) {
     await reset(server.address, async (send, reply) => {
-      send(text);
+      send("perché no? ".repeat(500_000));
       await reply;
     });
   }
@@ -119,38 +91,4 @@ Deno.test("server - a reset in a transfer is that client's, and one line", async
   const resetLines = lines[0].match(/closed, .* s: reset by the client\n/g);
   assert.equal(resetLines?.length, 20, server.script.stdout);
   assert.equal(server.script.stderr, "");
-});
-
-Deno.test({
-  name: "both set TCP_NODELAY: a line waits for none before it (strace)",
-  // Before 2.5 Deno panics when its child is traced.
-  ignore: Deno.build.os !== "linux" || !has("strace"),
-  async fn() {
-    // Without it a line waits for the other side's delayed acknowledgement of
-    // the one before: 44 ms on Linux.
-    const trace = await Deno.makeTempFile();
-    const wrapper = [
-      "strace",
-      "-D",
-      "-f",
-      "-e",
-      "trace=setsockopt",
-      "-o",
-      trace,
-    ];
-    {
-      await using server = await startServer([], { wrapper });
-      assert.equal(await talk(server.address, "ciao\n"), "CIAO\n");
-      await server.script[Symbol.asyncDispose]();
-      assert.match(await Deno.readTextFile(trace), /TCP_NODELAY, \[1\]/);
-    }
-    {
-      await using server = await startServer();
-      await using client = startClient(server.address, { wrapper });
-      await client.closeInput();
-      await client.ending();
-      assert.match(await Deno.readTextFile(trace), /TCP_NODELAY, \[1\]/);
-    }
-    await Deno.remove(trace);
-  },
 });

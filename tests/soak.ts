@@ -16,10 +16,17 @@
 
 import { Buffer } from "node:buffer";
 import { parseArgs } from "node:util";
-import { type Address, readAll, reset, writeAll } from "../lib/parts/tcp.ts";
+import { fail } from "../lib/parts/options.ts";
+import {
+  type Address,
+  readAll,
+  reset,
+  within,
+  writeAll,
+} from "../lib/parts/tcp.ts";
 import { lines, SENTENCES } from "../lib/parts/texts.ts";
 import { memory } from "./machine.ts";
-import { SERVER, startClient } from "./pair.ts";
+import { startClient, startServer } from "./pair.ts";
 
 /**
  * How much more memory than in the first quarter there may be at the end. What a
@@ -39,14 +46,6 @@ interface Exchange {
   reply: Uint8Array;
 }
 
-/** Many lines of each kind of text. */
-const LINES: Exchange[][] = Object.keys(SENTENCES).map((name) =>
-  lines(name, 1_000_000).split(/(?<=\n)/).map((line) => ({
-    text: Buffer.from(line),
-    reply: Buffer.from(line.toUpperCase()),
-  }))
-);
-
 /** Bytes that are no UTF-8 between words, each with a space after it. */
 const NO_TEXT: Exchange[] = Array.from({ length: 3000 }, () => {
   const hex = any(["ff", "c3", "e282", "f09f98", "80bf", "c0af", "00"]);
@@ -56,6 +55,17 @@ const NO_TEXT: Exchange[] = Array.from({ length: 3000 }, () => {
     reply: Buffer.concat([Buffer.from("PERCHÉ SS"), bytes]),
   };
 });
+
+/** Many lines of each kind of text. */
+const TEXTS: Exchange[][] = [
+  NO_TEXT,
+  ...Object.keys(SENTENCES).map((name) =>
+    lines(name, 1_000_000).split(/(?<=\n)/).map((line) => ({
+      text: Buffer.from(line),
+      reply: Buffer.from(line.toUpperCase()),
+    }))
+  ),
+];
 
 function any<T>(choices: T[]): T {
   return choices[Math.floor(choices.length * Math.random())]!;
@@ -67,9 +77,10 @@ function some(end: number): number {
 }
 
 /** Up to so many lines in a row, of one of the texts. */
-function someLines(most: number, from = any(LINES)): Exchange {
-  const start = some(from.length);
-  const picked = from.slice(start, start + 1 + some(most));
+function someLines(most: number): Exchange {
+  const all = any(TEXTS);
+  const start = some(all.length);
+  const picked = all.slice(start, start + 1 + some(most));
   return {
     text: Buffer.concat(picked.map(({ text }) => text)),
     reply: Buffer.concat(picked.map(({ reply }) => reply)),
@@ -85,60 +96,48 @@ interface Kind {
   atOnce: number;
   /** What one does, from its connection to its end. */
   run: (address: Address) => Promise<unknown>;
+  /** An error that one meets with is the server's fault, and not its own. */
+  isRight?: boolean;
 }
 
-/** If one of these meets with an error, that is the server's fault. */
-const RIGHT: Kind[] = [
+const KINDS: Kind[] = [
   {
     name: "send and read at the same time",
+    isRight: true,
     atOnce: 8,
     run: (address) => sendAndRead(address, someLines(5000)),
   },
   {
     name: "read slowly",
+    isRight: true,
     atOnce: 4,
     run: (address) =>
       sendAndRead(address, someLines(5000), () => moment(some(20))),
   },
   {
-    name: "send bytes that are no text",
-    atOnce: 2,
-    run: (address) => sendAndRead(address, someLines(3000, NO_TEXT)),
-  },
-  {
     name: "talk, line by line",
+    isRight: true,
     atOnce: 20,
-    run: async (address) => {
+    async run(address) {
       using socket = await Deno.connect(address);
       for (let line = some(200); line >= 0; line--) {
         const { text, reply } = someLines(1);
-        await send(socket, text);
+        await writeAll(socket, text);
         await expectBytes(socket, reply);
       }
-      await socket.closeWrite();
-      await expectEnd(socket);
     },
   },
   {
     name: "send all, close that side, then read",
+    isRight: true,
     atOnce: 4,
-    run: async (address) => {
-      using socket = await Deno.connect(address);
-      const { text, reply } = someLines(300); // sockets hold it while nobody reads
-      await send(socket, text);
-      await socket.closeWrite();
-      await expectBytes(socket, reply);
-      await expectEnd(socket);
-    },
+    // So few lines that the sockets hold them while nobody reads.
+    run: (address) => sendAndRead(address, someLines(300), (sent) => sent),
   },
-];
-
-/** What these meet with is their own fault. */
-const WRONG: Kind[] = [
   {
     name: "say nothing",
     atOnce: 20,
-    run: async (address) => {
+    async run(address) {
       using socket = await Deno.connect(address);
       await readAll(socket); // until the idle timeout
     },
@@ -146,7 +145,7 @@ const WRONG: Kind[] = [
   {
     name: "never read",
     atOnce: 2,
-    run: async (address) => {
+    async run(address) {
       using socket = await Deno.connect(address);
       const { text } = someLines(5000);
       while (true) await writeAll(socket, text); // until the server closes
@@ -163,20 +162,9 @@ const WRONG: Kind[] = [
       }),
   },
   {
-    name: "close with the reply unread",
-    atOnce: 2,
-    run: async (address) => {
-      const socket = await Deno.connect(address);
-      const sending = writeAll(socket, someLines(3000).text).catch(() => {});
-      await socket.read(new Uint8Array(1));
-      socket.close();
-      await sending;
-    },
-  },
-  {
     name: "flood: 50 connections at once",
     atOnce: 1,
-    run: async (address) => {
+    async run(address) {
       const sockets = await Promise.all(
         Array.from({ length: 50 }, () => Deno.connect(address)),
       );
@@ -187,7 +175,7 @@ const WRONG: Kind[] = [
   {
     name: "die in the middle (client.ts, SIGKILL)",
     atOnce: 1,
-    run: async (address) => {
+    async run(address) {
       await using client = startClient(address);
       const sending = client.write(someLines(5000).text).catch(() => {});
       await client.stdoutMatch(/./);
@@ -198,18 +186,18 @@ const WRONG: Kind[] = [
   },
 ];
 
-/** Sends while it reads, ends its sending side, and compares the whole reply. */
+/** Sends a text, ends that side, and compares the whole reply. */
 async function sendAndRead(
   address: Address,
   { text, reply }: Exchange,
-  beforeRead?: () => Promise<void>,
+  beforeRead?: (sent: Promise<void>) => Promise<void>,
 ): Promise<void> {
   using socket = await Deno.connect(address);
-  await Promise.all([
-    send(socket, text).then(() => socket.closeWrite()),
-    expectBytes(socket, reply, beforeRead),
-  ]);
-  await expectEnd(socket);
+  const sent = send(socket, text).then(() => socket.closeWrite());
+  const expected = expectBytes(socket, reply, () => beforeRead?.(sent));
+  await Promise.all([sent, expected]);
+  const more = await socket.read(new Uint8Array(1));
+  if (more !== null) throw new Error("more bytes than the reply has");
 }
 
 /** Sends a text in pieces of any size, wherever that cuts it. */
@@ -225,7 +213,7 @@ async function send(socket: Deno.TcpConn, text: Uint8Array): Promise<void> {
 async function expectBytes(
   socket: Deno.TcpConn,
   reply: Uint8Array,
-  beforeRead?: () => Promise<void>,
+  beforeRead?: () => Promise<void> | undefined,
 ): Promise<void> {
   const buffer = new Uint8Array(64 * 1024);
   for (let at = 0; at < reply.length;) {
@@ -241,129 +229,79 @@ async function expectBytes(
   }
 }
 
-async function expectEnd(socket: Deno.TcpConn): Promise<void> {
-  const count = await socket.read(new Uint8Array(1));
-  if (count !== null) throw new Error("more bytes than the reply has");
-}
-
 function moment(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-// --------------------------------------------------------------------- server
-
-/**
- * Reads the log to its end, and says which port its first line names. No line is
- * counted: a server that is busy may lose lines, and says how many.
- */
-async function readLog(
-  log: ReadableStream<Uint8Array>,
-  onPort: (port: number) => void,
-): Promise<void> {
-  for await (const text of log.pipeThrough(new TextDecoderStream())) {
-    const [, port] = text.match(/^listening on .*:(\d+)\n/) ?? [];
-    if (port !== undefined) onPort(Number(port));
-  }
-}
-
-function descriptors(pid: number): number {
-  return [...Deno.readDirSync(`/proc/${pid}/fd`)].length;
-}
-
-function megabytes(pid: number): number {
-  return memory(pid, "VmRSS") / 1e6;
-}
-
 // -------------------------------------------------------------------- program
 
-async function main(minutes: number): Promise<void> {
-  const server = new Deno.Command(Deno.execPath(), {
-    args: [
-      ...["run", "--no-prompt", "--allow-net", SERVER, "--port", "0"],
-      ...["--idle-timeout", "5"], // silent clients leave while we watch
-    ],
-    stdin: "null",
-    stdout: "piped",
-  }).spawn();
-  const listening = Promise.withResolvers<number>();
-  const log = readLog(server.stdout, listening.resolve);
-  log.then(() => listening.reject(new Error("the server has ended")));
-  const address = { hostname: "127.0.0.1", port: await listening.promise };
+const { values } = parseArgs({
+  options: { minutes: { type: "string", default: "4" } },
+});
+const minutes = Number(values.minutes);
+if (!(minutes > 0)) {
+  fail("soak", `--minutes must be a number, not "${values.minutes}"`, 2);
+}
 
-  const descriptorsBefore = descriptors(server.pid);
-  const samples = [megabytes(server.pid)];
-  let descriptorsMost = descriptorsBefore;
-  const clock = setInterval(() => {
-    samples.push(megabytes(server.pid));
-    descriptorsMost = Math.max(descriptorsMost, descriptors(server.pid));
-  }, 250);
-  const end = performance.now() + 60_000 * minutes;
-  const sessions = new Map<string, number>();
-  const again = async ({ name, run }: Kind, isRight: boolean) => {
-    while (performance.now() < end) {
-      await run(address).catch((error) => {
-        if (!isRight) return;
-        counted.wrong += 1;
-        console.error(`soak: ${name}: ${error}`);
-      });
-      sessions.set(name, (sessions.get(name) ?? 0) + 1);
-    }
-  };
-  const clients = [...RIGHT, ...WRONG].flatMap((kind) =>
-    Array.from({ length: kind.atOnce }, () => again(kind, RIGHT.includes(kind)))
+// Silent clients leave while we watch. A long run's whole log would fill the
+// memory of this program; what went wrong may.
+await using server = await startServer(["--idle-timeout", "5", "--quiet"]);
+const { script: { pid }, address } = server;
+const descriptors = () => [...Deno.readDirSync(`/proc/${pid}/fd`)].length;
+const descriptorsBefore = descriptors();
+let quarter = 0;
+setTimeout(() => quarter = memory(pid, "VmHWM"), 60_000 * minutes / 4);
+
+const end = performance.now() + 60_000 * minutes;
+const sessions = new Map(KINDS.map(({ name }) => [name, 0]));
+
+async function again({ name, run, isRight }: Kind): Promise<void> {
+  while (performance.now() < end) {
+    await run(address).catch((error) => {
+      if (!isRight) return;
+      counted.wrong += 1;
+      console.error(`soak: ${name}: ${error}`);
+    });
+    sessions.set(name, sessions.get(name)! + 1);
+  }
+}
+
+async function allGone(): Promise<true> {
+  await Promise.all(
+    KINDS.flatMap((kind) =>
+      Array.from({ length: kind.atOnce }, () => again(kind))
+    ),
   );
-  const gone = async () => {
-    await Promise.all(clients);
-    while (descriptors(server.pid) > descriptorsBefore) await moment(50);
-    return true;
-  };
-  const tooLate = moment(60_000 * (minutes + 1)).then(() => false);
-  const allGone = await Promise.race([gone(), tooLate]);
-  clearInterval(clock);
-  const descriptorsAfter = descriptors(server.pid);
-  const memoryAfter = megabytes(server.pid);
-  server.kill("SIGTERM");
-  const [{ code }] = await Promise.all([server.status, log]);
-
-  const quarter = Math.max(...samples.slice(0, Math.ceil(samples.length / 4)));
-  const rows: [string, number][] = [
-    ...[...RIGHT, ...WRONG].map(({ name }): [string, number] => [
-      `clients that ${name}`,
-      sessions.get(name) ?? 0,
-    ]),
-    ["bytes verified", counted.verified],
-    ["replies with wrong or missing bytes", counted.wrong],
-    ["descriptors before", descriptorsBefore],
-    ["descriptors, at most", descriptorsMost],
-    ["descriptors after", descriptorsAfter],
-    ["memory before: MB", samples[0]!],
-    ["memory, at most, in the first quarter: MB", quarter],
-    ["memory after: MB", memoryAfter],
-  ];
-  console.log(`| in ${minutes} minutes | |\n| --- | ---: |`);
-  for (const [what, count] of rows) {
-    console.log(`| ${what} | ${Math.round(count).toLocaleString("en")} |`);
-  }
-
-  const failures = [
-    !allGone && "a minute after the end there are still clients or descriptors",
-    counted.wrong > 0 && "replies had wrong or missing bytes",
-    code !== 0 && `the server ended with exit code ${code}`,
-    minutes >= LEAST_MINUTES && memoryAfter > GROWTH * quarter &&
-    "memory grew after the first quarter",
-  ].filter((failure) => failure !== false);
-  for (const failure of failures) console.error(`soak: ${failure}`);
-  Deno.exit(failures.length > 0 ? 1 : 0);
+  while (descriptors() > descriptorsBefore) await moment(50);
+  return true;
 }
 
-if (import.meta.main) {
-  const { values } = parseArgs({
-    options: { minutes: { type: "string", default: "4" } },
-  });
-  const minutes = Number(values.minutes);
-  if (!(minutes > 0)) {
-    console.error(`soak: --minutes must be a number, not "${values.minutes}"`);
-    Deno.exit(2);
-  }
-  await main(minutes);
+const inTime = await within(60_000 * (minutes + 1), allGone());
+const descriptorsAfter = descriptors();
+const after = memory(pid, "VmRSS");
+server.script.kill();
+const { code, stderr } = await server.script.ending();
+
+const rows: [string, number][] = [
+  ...sessions,
+  ["bytes verified", counted.verified],
+  ["replies with wrong or missing bytes", counted.wrong],
+  ["descriptors before", descriptorsBefore],
+  ["descriptors after", descriptorsAfter],
+  ["memory, at most, in the first quarter: MB", quarter / 1e6],
+  ["memory after: MB", after / 1e6],
+];
+console.log(`| clients, in ${minutes} minutes | |\n| --- | ---: |`);
+for (const [what, count] of rows) {
+  console.log(`| ${what} | ${Math.round(count).toLocaleString("en")} |`);
 }
+
+const failures = [
+  !inTime && "a minute after the end there are still clients or descriptors",
+  counted.wrong > 0 && "replies had wrong or missing bytes",
+  code !== 0 && `the server ended with exit code ${code}: ${stderr}`,
+  minutes >= LEAST_MINUTES && after > GROWTH * quarter &&
+  "memory grew after the first quarter",
+].filter((failure) => failure !== false);
+for (const failure of failures) console.error(`soak: ${failure}`);
+Deno.exit(failures.length > 0 ? 1 : 0);
