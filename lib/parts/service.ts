@@ -136,7 +136,11 @@ export class Service {
       client.drop();
       client.end();
     }
-    if (this.closes) await Promise.all(clients.map((client) => client.ended()));
+    if (this.closes) {
+      // The check has waited for them already; what still comes comes soon.
+      const limit = this.timeLimit / 5;
+      await Promise.all(clients.map((client) => client.ended(limit)));
+    }
     for (const client of clients) client.close();
   }
 
@@ -382,8 +386,8 @@ export class TestClient implements Reply {
   }
 
   /** Waits until the reply ends; false as in `until`. */
-  ended(): Promise<boolean> {
-    return this.until(() => this.ending !== undefined);
+  ended(timeLimit: number = this.#timeLimit): Promise<boolean> {
+    return this.until(() => this.ending !== undefined, timeLimit);
   }
 
   /** Closes the connection, whatever still moves. */
