@@ -12,7 +12,7 @@
  */
 
 import { parseArgs } from "node:util";
-import { type Check, checks } from "./parts/checks.ts";
+import { type Check, checks, type Level } from "./parts/checks.ts";
 import {
   COMMON,
   fail,
@@ -24,7 +24,7 @@ import {
 import { Broken, Service } from "./parts/service.ts";
 import { type Address, NoConnection, noService } from "./parts/tcp.ts";
 
-export { type Check, checks } from "./parts/checks.ts";
+export { type Check, checks, type Level } from "./parts/checks.ts";
 export { Broken, Service, TestClient } from "./parts/service.ts";
 export { NoConnection } from "./parts/tcp.ts";
 
@@ -45,7 +45,7 @@ export interface Result {
   /** The check's name. */
   name: string;
   /** The check's level. */
-  level: Check["level"];
+  level: Level;
   /** The check's promise. */
   promise: string;
   /**
@@ -102,7 +102,8 @@ export async function conform(
     oneReply: service.oneReply,
     results: [],
   };
-  const add = ({ name, level, promise }: Check, found: Found) => {
+  const add = (check: Check, found: Found) => {
+    const { name, level = "required", promise } = check;
     const result = { name, level, promise, ...found };
     report.results.push(result);
     onResult?.(result, report);
@@ -130,7 +131,7 @@ export async function conform(
 }
 
 /** True if all promises of a level were kept. */
-export function kept(report: Report, level: Check["level"]): boolean {
+export function kept(report: Report, level: Level): boolean {
   return report.results.every((result) =>
     result.level !== level || result.outcome === "kept"
   );
@@ -193,7 +194,7 @@ function print(result: Result, { results }: Report, width: number): void {
   show("note", result.remark);
 }
 
-/** Prints a text in lines of 80 columns, with a hanging indent. */
+/** Prints a text behind its label. */
 function show(label: string, text: string | undefined): void {
   if (text !== undefined) console.log(wrap(text, `    ${label.padEnd(7)}`));
 }
@@ -201,19 +202,14 @@ function show(label: string, text: string | undefined): void {
 /** Breaks a text into lines of 80 columns behind a label. */
 function wrap(text: string, label: string): string {
   const width = 80 - label.length;
-  const lines = [];
-  let rest = text;
-  while (rest.length > width) {
-    const space = rest.lastIndexOf(" ", width);
-    const at = space > 0 ? space : width; // a word longer than a line
-    lines.push(rest.slice(0, at));
-    rest = rest.slice(at).trimStart();
-  }
-  return label + [...lines, rest].join("\n" + " ".repeat(label.length));
+  // Up to the last space that fits; a word longer than a line is cut.
+  const line = new RegExp(`\\S.{0,${width - 1}}(?= |$)|\\S{${width}}`, "gs");
+  const lines = text.match(line) ?? [];
+  return label + lines.join("\n" + " ".repeat(label.length));
 }
 
 function summary(report: Report, strict: boolean): string {
-  const count = (level: Check["level"]) => {
+  const count = (level: Level) => {
     const all = report.results.filter((result) => result.level === level);
     const good = all.filter((result) => result.outcome === "kept");
     return all.length === 0
@@ -241,15 +237,6 @@ thread or task of its own, and let no client's error end the server.`;
 
 // ------------------------------------------------------- options and messages
 
-interface Options {
-  address: Address;
-  timeLimit: number;
-  only: Check[];
-  list: boolean;
-  strict: boolean;
-  json: boolean;
-}
-
 const PROGRAM = "conformance";
 
 const USAGE = `Checks a running uppercase service, whatever language it is in.
@@ -274,31 +261,14 @@ Examples:
 
 /**
  * The program: asks for all promises in a list, prints what came of it and
- * ends the process.
- *
- * @example A teacher's own check
- * ```ts no-assert
- * import { checks, main } from "./conformance.ts";
- *
- * if (import.meta.main) {
- *   await main([...checks, {
- *     name: "digits",
- *     level: "required",
- *     promise: "digits come back as they are",
- *     run: (service) => service.expect("42\n", "42\n"),
- *   }]);
- * }
- * ```
+ * ends the process. README.md shows how to call it with checks of your own.
  */
-export async function main(
-  list: Check[] = checks,
-  args: string[] = Deno.args,
-): Promise<never> {
-  const options = readOptions(PROGRAM, () => parse(list, args));
+export async function main(list: Check[] = checks): Promise<never> {
+  const options = readOptions(PROGRAM, () => parse(list));
   const { address, only, timeLimit, json } = options;
   const width = Math.max(...only.map((check) => check.name.length));
   if (options.list) {
-    for (const { name, level, promise } of only) {
+    for (const { name, level = "required", promise } of only) {
       console.log(`${name.padEnd(width)}  ${level.padEnd(9)}  ${promise}`);
     }
     Deno.exit(0);
@@ -325,9 +295,8 @@ export async function main(
 }
 
 /** Reads the options, or ends the process after help. */
-function parse(list: Check[], args: string[]): Options {
+function parse(list: Check[]) {
   const { values } = parseArgs({
-    args,
     options: {
       ...COMMON,
       only: { type: "string", multiple: true, default: [] },

@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Reply } from "./service.ts";
+import type { TestClient } from "./service.ts";
 
 /** What a cause is told from. */
 export interface Facts {
@@ -18,7 +18,7 @@ export interface Facts {
   /** What came, as text. */
   text: string;
   /** How the reply ended. */
-  ending: Reply["ending"];
+  ending: TestClient["ending"];
 }
 
 /** The usual causes of a wrong reply to any text. The first that fits is told. */
@@ -166,7 +166,7 @@ const SHORT = 120;
 
 /** What came in place of what was wanted, in a few words. */
 export function describe(
-  { bytes, ending, rate = 0 }: Reply,
+  { bytes, ending, rate }: TestClient,
   wanted: Uint8Array,
   timeLimit: string,
 ): string {
