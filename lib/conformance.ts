@@ -20,8 +20,9 @@ import {
   progress,
   readAddress,
   readOptions,
+  wholeNumber,
 } from "./parts/options.ts";
-import { Broken, Service } from "./parts/service.ts";
+import { type Broken, Service } from "./parts/service.ts";
 import { type Address, NoConnection, noService } from "./parts/tcp.ts";
 
 export { type Check, checks, type Level } from "./parts/checks.ts";
@@ -97,35 +98,27 @@ export async function conform(
   const { timeLimit = 3000, onStart, onResult } = options;
   const service = new Service(address, timeLimit);
   await service.meet();
-  const report: Report = {
-    address,
-    oneReply: service.oneReply,
-    results: [],
-  };
+  const { oneReply } = service;
+  const report: Report = { address, oneReply, results: [] };
   const add = (check: Check, found: Found) => {
     const { name, level = "required", promise } = check;
     const result = { name, level, promise, ...found };
     report.results.push(result);
     onResult?.(result, report);
   };
-  const list = [...options.checks ?? checks];
-  while (list.length > 0) {
-    // Not two at once, if it may be one that serves one client at a time.
-    const { waits = false } = list[0]!;
-    const two = waits && report.results.every((one) => one.outcome === "kept");
-    const together = list.splice(0, two ? 2 : 1);
-    onStart?.(together.at(-1)!);
-    const found = await Promise.all(
-      together.map((check) => ask(check, service)),
-    );
-    await service.closeAll();
-    together.forEach((check, place) => add(check, found[place]!));
-    const kept = found.every(({ outcome }) => outcome === "kept");
-    if (kept || await stillAnswers(service)) continue;
-    const reason = `no answer any more since ${together.at(-1)!.name}`;
-    for (const check of list.splice(0)) {
+  let reason: string | undefined;
+  for (const check of options.checks ?? checks) {
+    if (reason !== undefined) {
       add(check, { outcome: "not asked", reason });
+      continue;
     }
+    onStart?.(check);
+    const found = await ask(check, service);
+    await service.closeAll();
+    add(check, found);
+    if (found.outcome === "kept") continue;
+    const answers = await service.answers().catch(() => false);
+    if (!answers) reason = `no answer any more since ${check.name}`;
   }
   return report;
 }
@@ -141,31 +134,22 @@ type Found = Omit<Result, "name" | "level" | "promise">;
 
 async function ask(check: Check, service: Service): Promise<Found> {
   try {
-    const remark = await check.run(service);
-    return remark ? { outcome: "kept", remark } : { outcome: "kept" };
+    const remark = await check.run(service) || undefined;
+    return { outcome: "kept", remark };
   } catch (error) {
     const outcome = service.oneReply && !check.oneLine ? "not meant" : "broken";
-    if (error instanceof Broken) {
-      const { sent, came, usualCause } = error;
-      return { outcome, sent, came, usualCause };
+    if (error instanceof NoConnection) {
+      return {
+        outcome,
+        sent: "a request to connect",
+        came: error.message,
+        usualCause: "the server has ended, or it no longer accepts clients: " +
+          "look at its own output for an error",
+      };
     }
-    const came = oneLine(error);
-    if (!(error instanceof NoConnection)) return { outcome, came };
-    return {
-      outcome,
-      sent: "a request to connect",
-      came,
-      usualCause: "the server has ended, or it no longer accepts clients: " +
-        "look at its own output for an error",
-    };
-  }
-}
-
-async function stillAnswers(service: Service): Promise<boolean> {
-  try {
-    return await service.answers();
-  } catch {
-    return false;
+    // A mistake in a check of your own has a message alone.
+    const { sent, came = oneLine(error), usualCause } = error as Broken;
+    return { outcome, sent, came, usualCause };
   }
 }
 
@@ -310,13 +294,6 @@ function parse(list: Check[]) {
     Deno.exit(0);
   }
   const { only, timeout } = values;
-  const seconds = /^[0-9]+(\.[0-9]+)?$/.test(timeout) ? Number(timeout) : NaN;
-  if (!(seconds >= 0.1 && seconds <= 3600)) {
-    throw new Error(
-      `--timeout must be a number of seconds from 0.1 to 3600, ` +
-        `not ${JSON.stringify(timeout)}`,
-    );
-  }
   const unknown = only.find((name) => list.every((one) => one.name !== name));
   if (unknown !== undefined) {
     throw new Error(
@@ -326,7 +303,7 @@ function parse(list: Check[]) {
   return {
     ...values,
     address: readAddress(values),
-    timeLimit: 1000 * seconds,
+    timeLimit: 1000 * wholeNumber("--timeout", timeout, 1, 3600),
     only: list.filter(({ name }) => only.length === 0 || only.includes(name)),
   };
 }

@@ -97,7 +97,7 @@ export async function bulk(
   const blocks = Math.ceil(megabytes * 1e6 / clients / block);
   const exchange = new Exchange(source, blocks);
 
-  using connections = await Connections.open(address, clients, timeout);
+  using connections = await hold(address, { connections: clients, timeout });
   const start = performance.now();
   await connections.each(async ({ socket }) => {
     const buffer = new Uint8Array(BLOCK);
@@ -168,11 +168,20 @@ export async function messages(
  *
  * @throws {WrongReply} if a reply differs or the service closes a connection.
  */
-export function hold(
+export async function hold(
   address: Address,
-  { connections = 100, timeout }: LoadOptions = {},
+  { connections: wanted = 100, timeout = 10 }: LoadOptions = {},
 ): Promise<Connections> {
-  return Connections.open(address, connections, timeout);
+  const connections = new Connections(address, timeout);
+  try {
+    for (let first = 0; first < wanted; first += AT_ONCE) {
+      await connections.open(Math.min(AT_ONCE, wanted - first));
+    }
+    return connections;
+  } catch (error) {
+    connections[Symbol.dispose]();
+    throw error;
+  }
 }
 
 // ------------------------------------------------------- what a reply must be
@@ -267,36 +276,23 @@ export class Connections implements Disposable {
   /** Bytes of replies: a number that stands still when the service does. */
   received = 0;
   readonly #all: Connection[] = [];
+  readonly #address: Address;
   readonly #timeout: number;
   #closed = false;
 
-  private constructor(timeout: number) {
+  /** Opens nothing yet; `timeout` is in seconds. */
+  constructor(address: Address, timeout: number) {
+    this.#address = address;
     this.#timeout = timeout;
   }
 
-  /** Opens them, and sends a line on each: then the service has accepted it. */
-  static async open(
-    address: Address,
-    wanted: number,
-    timeout = 10,
-  ): Promise<Connections> {
-    const connections = new Connections(timeout);
-    try {
-      for (let first = 0; first < wanted; first += AT_ONCE) {
-        const length = Math.min(AT_ONCE, wanted - first);
-        await connections.#inTime(
-          Array.from({ length }, () => connections.#open(address)),
-        );
-      }
-    } catch (error) {
-      connections[Symbol.dispose]();
-      throw error;
-    }
-    return connections;
+  /** Opens so many, and sends a line on each: then the service has accepted it. */
+  async open(count: number): Promise<void> {
+    await this.#inTime(Array.from({ length: count }, () => this.#open()));
   }
 
-  async #open(address: Address): Promise<void> {
-    const socket = await connect(address, 1000 * this.#timeout);
+  async #open(): Promise<void> {
+    const socket = await connect(this.#address, 1000 * this.#timeout);
     if (this.#closed) return socket.close(); // another one failed
     socket.setNoDelay();
     const text = `client ${this.#all.length} sends one short line\n`;

@@ -250,8 +250,6 @@ export class TestClient {
    * has not.
    */
   ending: "closed" | "reset" | "endless" | "too slow" | undefined;
-  /** Bytes a second, if it was too slow. */
-  rate = 0;
   /** Bytes that were sent. */
   sent = 0;
   /** Bytes that came. */
@@ -335,10 +333,9 @@ export class TestClient {
       quiet = moved() === last ? quiet + 1 : 0;
       last = moved();
       const time = tenths * timeLimit / 10; // milliseconds
-      const rate = 1000 * (this.count - first) / time;
+      const rate = 1000 * (this.count - first) / time; // bytes a second
       if (quiet === 0 && time > 2 * this.#timeLimit && rate < SLOWEST) {
         this.ending = "too slow";
-        this.rate = rate;
       }
       if (quiet > 10 || this.ending !== undefined) this.#wake();
     };
