@@ -48,7 +48,7 @@ export interface LoadOptions {
   connections?: number;
   /** How long to count messages. @default 3 */
   seconds?: number;
-  /** Seconds without a byte of a reply after which to give up. @default 10 */
+  /** Seconds without a byte of a reply, at least, until it gives up. @default 10 */
   timeout?: number;
 }
 
@@ -288,22 +288,20 @@ export class Connections implements Disposable {
 
   /** Opens so many, and sends a line on each: then the service has accepted it. */
   async open(count: number): Promise<void> {
-    await this.#inTime(Array.from({ length: count }, () => this.#open()));
-  }
-
-  async #open(): Promise<void> {
-    const socket = await connect(this.#address, 1000 * this.#timeout);
-    if (this.#closed) return socket.close(); // another one failed
-    socket.setNoDelay();
-    const text = `client ${this.#all.length} sends one short line\n`;
-    const exchange = new Exchange(text, 1);
-    const buffer = new Uint8Array(100); // what is too much is seen
-    const exchangeLine = async () => {
-      await exchange.send(socket);
-      await exchange.receive(socket, buffer, this);
-    };
-    this.#all.push({ socket, exchangeLine });
-    await exchangeLine();
+    await this.#inTime(Array.from({ length: count }, async () => {
+      const socket = await connect(this.#address, 1000 * this.#timeout);
+      if (this.#closed) return socket.close(); // another one failed
+      socket.setNoDelay();
+      const text = `client ${this.#all.length} sends one short line\n`;
+      const exchange = new Exchange(text, 1);
+      const buffer = new Uint8Array(100); // what is too much is seen
+      const exchangeLine = async () => {
+        await exchange.send(socket);
+        await exchange.receive(socket, buffer, this);
+      };
+      this.#all.push({ socket, exchangeLine });
+      await exchangeLine();
+    }));
   }
 
   /** Does the same on all connections at the same time. */
@@ -354,7 +352,7 @@ Usage: deno run --allow-net lib/load.ts [options]
   --megabytes N       to send in each bulk measurement (default 300)
   --clients LIST      how many send at once (default 1,8)
   --connections LIST  with a message on its way on each (default 1,100)
-  --held N            connections held (default 500)
+  --held LIST         connections held (default 500)
   --seconds N         of messages, and of holding connections (default 3)
   --timeout N         seconds without a byte until it gives up (default 10)
   --json              print one object
@@ -471,7 +469,7 @@ function parse() {
     // What is not asked for has an empty list.
     texts: only.includes("bulk") ? texts : [],
     connections: only.includes("messages") ? connections : [],
-    held: only.includes("held") ? [number("held")] : [],
+    held: only.includes("held") ? numbers("held") : [],
     seconds: number("seconds"),
     timeout: number("timeout"),
     json: values.json,

@@ -266,6 +266,7 @@ async function judge(server: Server): Promise<void> {
   }
   const expected = words(breaks);
   assert.deepEqual(named(found, "broken", "not meant"), expected);
+  // A textbook's server is held to the checks of one line alone.
   const meant = checks.filter((check) => check.oneLine || !oneReply)
     .map(({ name }) => name);
   assert.deepEqual(

@@ -103,10 +103,7 @@ export class Service {
   async closeAll(): Promise<void> {
     const clients = [...this.#clients].filter((client) => !client.closed);
     this.#clients.clear();
-    for (const client of clients) {
-      client.drop();
-      client.end();
-    }
+    for (const client of clients) client.leave();
     if (this.closes) {
       // The check has waited for them already; what still comes comes soon.
       const limit = this.timeLimit / 5;
@@ -306,9 +303,10 @@ export class TestClient {
     this.#then(() => this.#connection.closeWrite());
   }
 
-  /** Forgets what is to be sent and was not yet. */
-  drop(): void {
+  /** Ends the input, and forgets what was not sent yet. */
+  leave(): void {
     this.#dropped = true;
+    this.end();
   }
 
   /**
