@@ -49,7 +49,7 @@ class Collected {
   }
 
   get bytes(): Uint8Array {
-    return Buffer.concat(this.#chunks);
+    return new Uint8Array(Buffer.concat(this.#chunks)); // and no Buffer
   }
 
   get text(): string {
