@@ -12,7 +12,7 @@
  */
 
 import { parseArgs } from "node:util";
-import { type Check, checks } from "./parts/checks.ts";
+import { type Check, checks, type Level } from "./parts/checks.ts";
 import {
   COMMON,
   fail,
@@ -20,11 +20,12 @@ import {
   progress,
   readAddress,
   readOptions,
+  wholeNumber,
 } from "./parts/options.ts";
-import { Broken, Service } from "./parts/service.ts";
+import { type Broken, Service } from "./parts/service.ts";
 import { type Address, NoConnection, noService } from "./parts/tcp.ts";
 
-export { type Check, checks } from "./parts/checks.ts";
+export { type Check, checks, type Level } from "./parts/checks.ts";
 export { Broken, Service, TestClient } from "./parts/service.ts";
 export { NoConnection } from "./parts/tcp.ts";
 
@@ -45,7 +46,7 @@ export interface Result {
   /** The check's name. */
   name: string;
   /** The check's level. */
-  level: Check["level"];
+  level: Level;
   /** The check's promise. */
   promise: string;
   /**
@@ -97,40 +98,33 @@ export async function conform(
   const { timeLimit = 3000, onStart, onResult } = options;
   const service = new Service(address, timeLimit);
   await service.meet();
-  const report: Report = {
-    address,
-    oneReply: service.oneReply,
-    results: [],
-  };
-  const add = ({ name, level, promise }: Check, found: Found) => {
+  const { oneReply } = service;
+  const report: Report = { address, oneReply, results: [] };
+  const add = (check: Check, found: Found) => {
+    const { name, level = "required", promise } = check;
     const result = { name, level, promise, ...found };
     report.results.push(result);
     onResult?.(result, report);
   };
-  const list = [...options.checks ?? checks];
-  while (list.length > 0) {
-    // Not two at once, if it may be one that serves one client at a time.
-    const { waits = false } = list[0]!;
-    const two = waits && report.results.every((one) => one.outcome === "kept");
-    const together = list.splice(0, two ? 2 : 1);
-    onStart?.(together.at(-1)!);
-    const found = await Promise.all(
-      together.map((check) => ask(check, service)),
-    );
-    await service.closeAll();
-    together.forEach((check, place) => add(check, found[place]!));
-    const kept = found.every(({ outcome }) => outcome === "kept");
-    if (kept || await stillAnswers(service)) continue;
-    const reason = `no answer any more since ${together.at(-1)!.name}`;
-    for (const check of list.splice(0)) {
+  let reason: string | undefined;
+  for (const check of options.checks ?? checks) {
+    if (reason !== undefined) {
       add(check, { outcome: "not asked", reason });
+      continue;
     }
+    onStart?.(check);
+    const found = await ask(check, service);
+    await service.closeAll();
+    add(check, found);
+    if (found.outcome === "kept") continue;
+    const answers = await service.answers().catch(() => false);
+    if (!answers) reason = `no answer any more since ${check.name}`;
   }
   return report;
 }
 
 /** True if all promises of a level were kept. */
-export function kept(report: Report, level: Check["level"]): boolean {
+export function kept(report: Report, level: Level): boolean {
   return report.results.every((result) =>
     result.level !== level || result.outcome === "kept"
   );
@@ -140,31 +134,22 @@ type Found = Omit<Result, "name" | "level" | "promise">;
 
 async function ask(check: Check, service: Service): Promise<Found> {
   try {
-    const remark = await check.run(service);
-    return remark ? { outcome: "kept", remark } : { outcome: "kept" };
+    const remark = await check.run(service) || undefined;
+    return { outcome: "kept", remark };
   } catch (error) {
     const outcome = service.oneReply && !check.oneLine ? "not meant" : "broken";
-    if (error instanceof Broken) {
-      const { sent, came, usualCause } = error;
-      return { outcome, sent, came, usualCause };
+    if (error instanceof NoConnection) {
+      return {
+        outcome,
+        sent: "a request to connect",
+        came: error.message,
+        usualCause: "the server has ended, or it no longer accepts clients: " +
+          "look at its own output for an error",
+      };
     }
-    const came = oneLine(error);
-    if (!(error instanceof NoConnection)) return { outcome, came };
-    return {
-      outcome,
-      sent: "a request to connect",
-      came,
-      usualCause: "the server has ended, or it no longer accepts clients: " +
-        "look at its own output for an error",
-    };
-  }
-}
-
-async function stillAnswers(service: Service): Promise<boolean> {
-  try {
-    return await service.answers();
-  } catch {
-    return false;
+    // A mistake in a check of your own has a message alone.
+    const { sent, came = oneLine(error), usualCause } = error as Broken;
+    return { outcome, sent, came, usualCause };
   }
 }
 
@@ -193,7 +178,7 @@ function print(result: Result, { results }: Report, width: number): void {
   show("note", result.remark);
 }
 
-/** Prints a text in lines of 80 columns, with a hanging indent. */
+/** Prints a text behind its label. */
 function show(label: string, text: string | undefined): void {
   if (text !== undefined) console.log(wrap(text, `    ${label.padEnd(7)}`));
 }
@@ -201,19 +186,14 @@ function show(label: string, text: string | undefined): void {
 /** Breaks a text into lines of 80 columns behind a label. */
 function wrap(text: string, label: string): string {
   const width = 80 - label.length;
-  const lines = [];
-  let rest = text;
-  while (rest.length > width) {
-    const space = rest.lastIndexOf(" ", width);
-    const at = space > 0 ? space : width; // a word longer than a line
-    lines.push(rest.slice(0, at));
-    rest = rest.slice(at).trimStart();
-  }
-  return label + [...lines, rest].join("\n" + " ".repeat(label.length));
+  // Up to the last space that fits; a word longer than a line is cut.
+  const line = new RegExp(`\\S.{0,${width - 1}}(?= |$)|\\S{${width}}`, "gs");
+  const lines = text.match(line) ?? [];
+  return label + lines.join("\n" + " ".repeat(label.length));
 }
 
 function summary(report: Report, strict: boolean): string {
-  const count = (level: Check["level"]) => {
+  const count = (level: Level) => {
     const all = report.results.filter((result) => result.level === level);
     const good = all.filter((result) => result.outcome === "kept");
     return all.length === 0
@@ -241,15 +221,6 @@ thread or task of its own, and let no client's error end the server.`;
 
 // ------------------------------------------------------- options and messages
 
-interface Options {
-  address: Address;
-  timeLimit: number;
-  only: Check[];
-  list: boolean;
-  strict: boolean;
-  json: boolean;
-}
-
 const PROGRAM = "conformance";
 
 const USAGE = `Checks a running uppercase service, whatever language it is in.
@@ -274,31 +245,14 @@ Examples:
 
 /**
  * The program: asks for all promises in a list, prints what came of it and
- * ends the process.
- *
- * @example A teacher's own check
- * ```ts no-assert
- * import { checks, main } from "./conformance.ts";
- *
- * if (import.meta.main) {
- *   await main([...checks, {
- *     name: "digits",
- *     level: "required",
- *     promise: "digits come back as they are",
- *     run: (service) => service.expect("42\n", "42\n"),
- *   }]);
- * }
- * ```
+ * ends the process. README.md shows how to call it with checks of your own.
  */
-export async function main(
-  list: Check[] = checks,
-  args: string[] = Deno.args,
-): Promise<never> {
-  const options = readOptions(PROGRAM, () => parse(list, args));
+export async function main(list: Check[] = checks): Promise<never> {
+  const options = readOptions(PROGRAM, () => parse(list));
   const { address, only, timeLimit, json } = options;
   const width = Math.max(...only.map((check) => check.name.length));
   if (options.list) {
-    for (const { name, level, promise } of only) {
+    for (const { name, level = "required", promise } of only) {
       console.log(`${name.padEnd(width)}  ${level.padEnd(9)}  ${promise}`);
     }
     Deno.exit(0);
@@ -325,9 +279,8 @@ export async function main(
 }
 
 /** Reads the options, or ends the process after help. */
-function parse(list: Check[], args: string[]): Options {
+function parse(list: Check[]) {
   const { values } = parseArgs({
-    args,
     options: {
       ...COMMON,
       only: { type: "string", multiple: true, default: [] },
@@ -341,13 +294,6 @@ function parse(list: Check[], args: string[]): Options {
     Deno.exit(0);
   }
   const { only, timeout } = values;
-  const seconds = /^[0-9]+(\.[0-9]+)?$/.test(timeout) ? Number(timeout) : NaN;
-  if (!(seconds >= 0.1 && seconds <= 3600)) {
-    throw new Error(
-      `--timeout must be a number of seconds from 0.1 to 3600, ` +
-        `not ${JSON.stringify(timeout)}`,
-    );
-  }
   const unknown = only.find((name) => list.every((one) => one.name !== name));
   if (unknown !== undefined) {
     throw new Error(
@@ -357,7 +303,7 @@ function parse(list: Check[], args: string[]): Options {
   return {
     ...values,
     address: readAddress(values),
-    timeLimit: 1000 * seconds,
+    timeLimit: 1000 * wholeNumber("--timeout", timeout, 1, 3600),
     only: list.filter(({ name }) => only.length === 0 || only.includes(name)),
   };
 }

@@ -36,30 +36,24 @@ import {
 } from "./parts/tcp.ts";
 import { lines, SENTENCES } from "./parts/texts.ts";
 
-/** What all measurements can be told. */
-export interface Limits {
-  /** Seconds without a byte of a reply after which to give up. @default 10 */
-  timeout?: number;
-  /** Called four times a second with how much has been counted so far. */
-  onProgress?: (count: number) => void;
-}
-
-/** What {@linkcode bulk} measures. */
-export interface BulkOptions extends Limits {
+/** How much load; each measurement takes what it needs. */
+export interface LoadOptions {
   /** A name of `SENTENCES` in `texts.ts`. @default "ascii" */
   text?: string;
   /** Millions of bytes to send, all clients together. @default 300 */
   megabytes?: number;
-  /** Clients that send at the same time. @default 1 */
+  /** Clients that send megabytes at the same time. @default 1 */
   clients?: number;
+  /** Connections to hold, or with one line each on its way. @default 100 */
+  connections?: number;
+  /** How long to count messages. @default 3 */
+  seconds?: number;
+  /** Seconds without a byte of a reply, at least, until it gives up. @default 10 */
+  timeout?: number;
 }
 
 /** What {@linkcode bulk} found. */
 export interface Bulk {
-  /** The text's name. */
-  text: string;
-  /** Clients that sent at the same time. */
-  clients: number;
   /** Millions of bytes sent, all clients together: whole blocks of the text. */
   megabytes: number;
   /** From the first byte sent to the last byte of a reply. */
@@ -68,20 +62,8 @@ export interface Bulk {
   megabytesPerSecond: number;
 }
 
-/** What {@linkcode messages} measures. */
-export interface MessagesOptions extends Limits {
-  /** Connections, each with one line on its way. @default 100 */
-  connections?: number;
-  /** How long to count. @default 3 */
-  seconds?: number;
-}
-
 /** What {@linkcode messages} found. */
 export interface Messages {
-  /** Connections, each with one line on its way. */
-  connections: number;
-  /** How long it counted. */
-  seconds: number;
   /** Replies a second, on all connections together. */
   messagesPerSecond: number;
   /** Half of the round trips took no longer: microseconds. */
@@ -90,17 +72,8 @@ export interface Messages {
   percentile99: number;
 }
 
-/** What {@linkcode hold} measures. */
-export interface HoldOptions extends Limits {
-  /** Connections to hold. @default 1000 */
-  connections?: number;
-}
-
 /** The service answered, and not with the uppercase of what it was sent. */
-export class WrongReply extends Error {
-  /** The error's name. */
-  override name = "WrongReply";
-}
+export class WrongReply extends Error {}
 
 /** Bytes of text in a block, and most that one read takes. */
 const BLOCK = 256 * 1024;
@@ -116,54 +89,33 @@ const BLOCK = 256 * 1024;
  */
 export async function bulk(
   address: Address,
-  options: BulkOptions = {},
+  options: LoadOptions = {},
 ): Promise<Bulk> {
-  const { text = "ascii", megabytes = 300, clients = 1 } = options;
+  const { text = "ascii", megabytes = 300, clients = 1, timeout } = options;
   const source = lines(text, BLOCK);
-  const block = Buffer.from(source);
-  const reply = new Repeated(Buffer.from(source.toUpperCase()));
-  const blocks = Math.ceil(megabytes * 1e6 / clients / block.length);
+  const block = Buffer.byteLength(source);
+  const blocks = Math.ceil(megabytes * 1e6 / clients / block);
+  const exchange = new Exchange(source, blocks);
 
-  using connections = await Connections.open(address, clients, options);
-  const send = async (socket: Deno.TcpConn) => {
-    for (let sent = 0; sent < blocks; sent++) await writeAll(socket, block);
-  };
-  const receive = async (socket: Deno.TcpConn) => {
-    const length = blocks * reply.length;
-    const buffer = new Uint8Array(BLOCK);
-    for (let at = 0; at < length;) {
-      const count = await socket.read(buffer);
-      if (count === null) throw endedEarly(at, length);
-      reply.expect(buffer.subarray(0, count), at);
-      if (at + count > length) {
-        throw tooLong(length, buffer.subarray(length - at, count));
-      }
-      at += count;
-      connections.count += count;
-    }
-  };
+  using connections = await hold(address, { connections: clients, timeout });
   const start = performance.now();
-  await connections.each(async (socket) => {
-    await Promise.all([send(socket), receive(socket)]);
+  await connections.each(async ({ socket }) => {
+    const buffer = new Uint8Array(BLOCK);
+    await Promise.all([
+      exchange.send(socket),
+      exchange.receive(socket, buffer, connections),
+    ]);
   });
   const seconds = (performance.now() - start) / 1000;
-  await connections.each(async (socket) => {
+  await connections.each(async ({ socket }) => {
     await socket.closeWrite();
     const more = new Uint8Array(100);
     const count = await socket.read(more);
-    if (count !== null) {
-      throw tooLong(blocks * reply.length, more.subarray(0, count));
-    }
+    if (count === null) return;
+    throw differs(more.subarray(0, count), Buffer.of(), exchange.length);
   });
-
-  const sent = clients * blocks * block.length / 1e6;
-  return {
-    text,
-    clients,
-    megabytes: sent,
-    seconds,
-    megabytesPerSecond: sent / seconds,
-  };
+  const sent = clients * blocks * block / 1e6;
+  return { megabytes: sent, seconds, megabytesPerSecond: sent / seconds };
 }
 
 /** Time for the service to get going before anything counts: milliseconds. */
@@ -184,20 +136,17 @@ const MOST_MESSAGES = 250_000;
  */
 export async function messages(
   address: Address,
-  options: MessagesOptions = {},
+  options: LoadOptions = {},
 ): Promise<Messages> {
-  const { connections: wanted = 100, seconds = 3 } = options;
-  using connections = await Connections.open(address, wanted, options);
+  const { seconds = 3 } = options;
+  using connections = await hold(address, options);
   const times = new Float32Array(Math.ceil(seconds * MOST_MESSAGES));
   let counted = 0;
   const begin = performance.now() + WARM_UP;
   const end = begin + 1000 * seconds;
-  await connections.each(async (socket, number) => {
-    const line = new Line(number);
+  await connections.each(async ({ exchangeLine }) => {
     for (let start = performance.now(); start < end;) {
-      await socket.write(line.bytes);
-      await line.expectReply(socket);
-      connections.count++;
+      await exchangeLine();
       const now = performance.now();
       if (start >= begin && now <= end) times[counted++] = now - start;
       start = now;
@@ -208,26 +157,10 @@ export async function messages(
   const microseconds = (part: number) =>
     1000 * (sorted[Math.floor(part * sorted.length)] ?? NaN);
   return {
-    connections: wanted,
-    seconds,
     messagesPerSecond: counted / seconds,
     median: microseconds(0.5),
     percentile99: microseconds(0.99),
   };
-}
-
-/** Quiet connections, each after one line. Closed when they go out of scope. */
-export interface Held extends Disposable {
-  /** How many there are. */
-  connections: number;
-  /** How long it took to open them all, with a line on each. */
-  seconds: number;
-  /**
-   * Sends another line on each connection.
-   *
-   * @throws {WrongReply} if one of them is lost or its reply differs.
-   */
-  check(): Promise<void>;
 }
 
 /**
@@ -237,82 +170,74 @@ export interface Held extends Disposable {
  */
 export async function hold(
   address: Address,
-  options: HoldOptions = {},
-): Promise<Held> {
-  const { connections: wanted = 1000 } = options;
-  const start = performance.now();
-  const connections = await Connections.open(address, wanted, options);
-  return {
-    connections: wanted,
-    seconds: (performance.now() - start) / 1000,
-    check: () => connections.each(exchangeLine),
-    [Symbol.dispose]: () => connections[Symbol.dispose](),
-  };
+  { connections: wanted = 100, timeout = 10 }: LoadOptions = {},
+): Promise<Connections> {
+  const connections = new Connections(address, timeout);
+  try {
+    for (let first = 0; first < wanted; first += AT_ONCE) {
+      await connections.open(Math.min(AT_ONCE, wanted - first));
+    }
+    return connections;
+  } catch (error) {
+    connections[Symbol.dispose]();
+    throw error;
+  }
 }
 
 // ------------------------------------------------------- what a reply must be
 
-/** A block of bytes, again and again. */
-class Repeated {
+/** A text that is sent so many times, and the reply that has to come. */
+class Exchange {
+  /** Bytes of the whole reply. */
   readonly length: number;
-  readonly #bytes: Buffer;
+  readonly #text: Buffer;
+  readonly #times: number;
+  readonly #reply: Buffer;
+  readonly #replies: Buffer;
 
-  constructor(block: Buffer) {
-    this.length = block.length;
-    // So long that what a read brings lies in one piece, wherever it begins.
-    const blocks = Math.ceil(1 + BLOCK / block.length);
-    this.#bytes = Buffer.concat(Array(blocks).fill(block));
+  constructor(text: string, times: number) {
+    this.#text = Buffer.from(text);
+    this.#times = times;
+    this.#reply = Buffer.from(text.toUpperCase());
+    this.length = times * this.#reply.length;
+    // So many that what a read brings lies in one piece, wherever it begins.
+    const most = Math.ceil(1 + BLOCK / this.#reply.length);
+    const replies = Array(Math.min(times, most)).fill(this.#reply);
+    this.#replies = Buffer.concat(replies);
   }
 
-  /** Throws if the bytes differ from those at this place. */
-  expect(bytes: Uint8Array, at: number): void {
-    const from = at % this.length;
-    const expected = this.#bytes.subarray(from, from + bytes.length);
-    // memcmp() inside: 30 GB/s and more; a loop in JavaScript made 2 to 3.
-    if (Buffer.compare(bytes, expected) !== 0) {
-      throw differs(bytes, expected, at);
+  async send(socket: Deno.TcpConn): Promise<void> {
+    for (let sent = 0; sent < this.#times; sent++) {
+      await writeAll(socket, this.#text);
     }
   }
-}
 
-/** A connection's own line, and its reply. */
-class Line {
-  readonly bytes: Uint8Array;
-  readonly #reply: Uint8Array;
-  readonly #buffer: Uint8Array;
-
-  constructor(number: number) {
-    const text = `client ${number} sends one short line\n`;
-    this.bytes = new TextEncoder().encode(text);
-    this.#reply = new TextEncoder().encode(text.toUpperCase());
-    this.#buffer = new Uint8Array(this.bytes.length + 40); // what is too much is seen
-  }
-
-  /** Reads the reply; throws if it is another. */
-  async expectReply(socket: Deno.TcpConn): Promise<void> {
-    const { length } = this.#reply;
-    let at = 0;
-    while (at < length) {
-      const count = await socket.read(this.#buffer.subarray(at));
-      if (count === null) throw endedEarly(at, length);
-      at += count;
-      for (let i = at - count; i < at; i++) {
-        if (i < length && this.#buffer[i] !== this.#reply[i]) {
-          throw differs(this.#buffer.subarray(0, at), this.#reply, 0);
-        }
+  /** Reads the whole reply, and counts its bytes; throws if it is another. */
+  async receive(
+    socket: Deno.TcpConn,
+    buffer: Uint8Array,
+    connections: Connections,
+  ): Promise<void> {
+    for (let at = 0; at < this.length;) {
+      const count = await socket.read(buffer);
+      if (count === null) {
+        throw new WrongReply(
+          "the service closed a connection after " +
+            `${at} of ${this.length} bytes of a reply`,
+        );
       }
+      const bytes = buffer.subarray(0, count);
+      const from = at % this.#reply.length;
+      const to = from + Math.min(count, this.length - at);
+      const expected = this.#replies.subarray(from, to);
+      // memcmp() inside: 30 GB/s and more; a loop in JavaScript made 2 to 3.
+      if (Buffer.compare(bytes, expected) !== 0) {
+        throw differs(bytes, expected, at);
+      }
+      at += count;
+      connections.received += count;
     }
-    if (at > length) throw tooLong(length, this.#buffer.subarray(length, at));
   }
-}
-
-async function exchangeLine(
-  socket: Deno.TcpConn,
-  number: number,
-): Promise<void> {
-  const line = new Line(number);
-  await socket.write(line.bytes);
-  await line.expectReply(socket);
 }
 
 function differs(
@@ -322,27 +247,12 @@ function differs(
 ): WrongReply {
   let first = bytes.findIndex((byte, place) => byte !== expected[place]);
   while (first > 0 && (expected[first]! & 0xc0) === 0x80) first--; // its character
-  return new WrongReply(
-    `wrong reply: from byte ${at + first} on it is ` +
-      `${show(bytes.subarray(first))}, not ${show(expected.subarray(first))}`,
+  const [came, wanted] = [bytes, expected].map((all) =>
+    JSON.stringify(new TextDecoder().decode(all.subarray(first, first + 20)))
   );
-}
-
-function endedEarly(at: number, length: number): WrongReply {
   return new WrongReply(
-    `the service closed a connection after ${at} of ${length} bytes of a reply`,
+    `wrong reply: from byte ${at + first} on it is ${came}, not ${wanted}`,
   );
-}
-
-function tooLong(length: number, more: Uint8Array): WrongReply {
-  return new WrongReply(
-    `wrong reply: after its ${length} bytes comes ${show(more)}`,
-  );
-}
-
-/** The beginning of a text, in quotes. */
-function show(bytes: Uint8Array): string {
-  return JSON.stringify(new TextDecoder().decode(bytes.subarray(0, 20)));
 }
 
 // ------------------------------------------------------------ the connections
@@ -353,72 +263,63 @@ function show(bytes: Uint8Array): string {
  */
 const AT_ONCE = 64;
 
+/** A connection, and a line of its own. */
+export interface Connection {
+  /** The socket. */
+  socket: Deno.TcpConn;
+  /** Sends the line, and reads the reply. */
+  exchangeLine: () => Promise<void>;
+}
+
 /** Connections to a service, closed when they go out of scope. */
-class Connections implements Disposable {
-  readonly sockets: Deno.TcpConn[] = [];
-  /** What has been counted on them: it stands still when the service does. */
-  count = 0;
-  readonly #limits: Limits;
+export class Connections implements Disposable {
+  /** Bytes of replies: a number that stands still when the service does. */
+  received = 0;
+  readonly #all: Connection[] = [];
+  readonly #address: Address;
+  readonly #timeout: number;
   #closed = false;
 
-  private constructor(limits: Limits) {
-    this.#limits = limits;
+  /** Opens nothing yet; `timeout` is in seconds. */
+  constructor(address: Address, timeout: number) {
+    this.#address = address;
+    this.#timeout = timeout;
   }
 
-  /** Opens them, and sends a line on each: then the service has accepted it. */
-  static async open(
-    address: Address,
-    wanted: number,
-    limits: Limits,
-  ): Promise<Connections> {
-    const connections = new Connections(limits);
-    try {
-      for (let first = 0; first < wanted; first += AT_ONCE) {
-        const length = Math.min(AT_ONCE, wanted - first);
-        await connections.#inTime(
-          Array.from({ length }, () => connections.#open(address)),
-        );
-      }
-    } catch (error) {
-      connections[Symbol.dispose]();
-      throw error;
-    }
-    return connections;
-  }
-
-  async #open(address: Address): Promise<void> {
-    const timeLimit = 1000 * (this.#limits.timeout ?? 10);
-    const socket = await connect(address, timeLimit);
-    const number = this.sockets.push(socket);
-    if (this.#closed) return socket.close(); // another one failed
-    socket.setNoDelay();
-    await exchangeLine(socket, number);
-    this.count++;
+  /** Opens so many, and sends a line on each: then the service has accepted it. */
+  async open(count: number): Promise<void> {
+    await this.#inTime(Array.from({ length: count }, async () => {
+      const socket = await connect(this.#address, 1000 * this.#timeout);
+      if (this.#closed) return socket.close(); // another one failed
+      socket.setNoDelay();
+      const text = `client ${this.#all.length} sends one short line\n`;
+      const exchange = new Exchange(text, 1);
+      const buffer = new Uint8Array(100); // what is too much is seen
+      const exchangeLine = async () => {
+        await exchange.send(socket);
+        await exchange.receive(socket, buffer, this);
+      };
+      this.#all.push({ socket, exchangeLine });
+      await exchangeLine();
+    }));
   }
 
   /** Does the same on all connections at the same time. */
-  async each(
-    work: (socket: Deno.TcpConn, number: number) => Promise<void>,
-  ): Promise<void> {
-    await this.#inTime(this.sockets.map(work));
+  async each(work: (connection: Connection) => Promise<void>): Promise<void> {
+    await this.#inTime(this.#all.map(work));
   }
 
   /** Waits, but not for a service that has stopped answering. */
   async #inTime(work: Promise<void>[]): Promise<void> {
-    const { timeout = 10, onProgress } = this.#limits;
     const stuck = Promise.withResolvers<never>();
-    let last = this.count;
-    let since = performance.now();
+    let last = this.received;
     const clock = setInterval(() => {
-      onProgress?.(this.count);
-      const now = performance.now();
-      if (this.count !== last) since = now;
-      last = this.count;
-      if (now - since >= 1000 * timeout) {
-        const open = `connections open: ${this.sockets.length}`;
-        stuck.reject(new Error(`no reply for ${timeout} s (${open})`));
+      if (this.received === last) {
+        const open = `connections open: ${this.#all.length}`;
+        stuck.reject(new Error(`no reply for ${this.#timeout} s (${open})`));
       }
-    }, 250);
+      last = this.received;
+    }, 1000 * this.#timeout);
     try {
       await Promise.race([Promise.all(work), stuck.promise]);
     } finally {
@@ -426,9 +327,10 @@ class Connections implements Disposable {
     }
   }
 
+  /** Closes them all. */
   [Symbol.dispose](): void {
     this.#closed = true;
-    for (const socket of this.sockets) socket.close();
+    for (const { socket } of this.#all) socket.close();
   }
 }
 
@@ -450,7 +352,7 @@ Usage: deno run --allow-net lib/load.ts [options]
   --megabytes N       to send in each bulk measurement (default 300)
   --clients LIST      how many send at once (default 1,8)
   --connections LIST  with a message on its way on each (default 1,100)
-  --held N            connections held (default 500)
+  --held LIST         connections held (default 500)
   --seconds N         of messages, and of holding connections (default 3)
   --timeout N         seconds without a byte until it gives up (default 10)
   --json              print one object
@@ -462,89 +364,66 @@ Examples:
   deno run --allow-net lib/load.ts --port 7000
   deno run --allow-net lib/load.ts --text ascii    # it knows ASCII alone`;
 
-interface Results {
-  address: Address;
-  bulk: Bulk[];
-  messages: Messages[];
-  held: { connections: number; seconds: number }[];
-  /** What ended it before it was through. */
-  error?: string;
-}
-
-/** Measures all; what was measured before a failure is printed, too. */
+/** Measures all, and prints each result as it comes. */
 async function main(options: ReturnType<typeof parse>): Promise<void> {
-  const { address, megabytes, seconds, timeout } = options;
-  const results: Results = { address, bulk: [], messages: [], held: [] };
+  const { address, megabytes, seconds, timeout, json } = options;
+  const found: Record<"bulk" | "messages" | "held", unknown[]> = {
+    bulk: [],
+    messages: [],
+    held: [],
+  };
+  let error: string | undefined;
   let task = "";
-  const limits = (name: string, unit: string, size = 1): Limits => {
+  const begin = (name: string) => {
     task = name;
-    const onProgress = (count: number) =>
-      progress(`${name}: ${Math.round(count / size)} ${unit}`);
-    return { timeout, onProgress };
+    progress(`${task} …`);
+  };
+  const print = (...cells: string[]) => {
+    progress("");
+    if (json) return;
+    console.log(
+      task.padEnd(28) + cells.map((cell) => cell.padStart(16)).join(""),
+    );
   };
   try {
     for (const text of options.texts) {
       for (const clients of options.clients) {
-        const more = limits(`bulk, ${text}, clients: ${clients}`, "MB", 1e6);
-        const asked = { text, megabytes, clients, ...more };
-        results.bulk.push(await bulk(address, asked));
+        begin(`bulk, ${text}, clients: ${clients}`);
+        const one = await bulk(address, { text, megabytes, clients, timeout });
+        found.bulk.push({ text, clients, ...one });
+        print(`${one.megabytesPerSecond.toFixed(0)} MB/s`);
       }
     }
     for (const connections of options.connections) {
-      const more = limits(`messages, connections: ${connections}`, "replies");
-      results.messages.push(
-        await messages(address, { connections, seconds, ...more }),
+      begin(`messages, connections: ${connections}`);
+      const one = await messages(address, { connections, seconds, timeout });
+      found.messages.push({ connections, seconds, ...one });
+      print(
+        `${one.messagesPerSecond.toFixed(0)} a second`,
+        `median ${one.median.toFixed(0)} µs`,
+        `99 % ${one.percentile99.toFixed(0)} µs`,
       );
     }
     for (const connections of options.held) {
-      const more = limits(`held, connections: ${connections}`, "replies");
-      using held = await hold(address, { connections, ...more });
+      begin(`held, connections: ${connections}`);
+      const start = performance.now();
+      using held = await hold(address, { connections, timeout });
+      const opened = (performance.now() - start) / 1000;
       await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
-      await held.check();
-      results.held.push({ connections, seconds: held.seconds });
+      await held.each(({ exchangeLine }) => exchangeLine());
+      found.held.push({ connections, seconds: opened });
+      print("all", `opened in ${opened.toFixed(1)} s`);
     }
-  } catch (error) {
-    results.error = error instanceof NoConnection
-      ? noService(address, error)
-      : `${format(address)}: ${task}: ${oneLine(error)}`;
-    if (error instanceof WrongReply && /^bulk, (?!ascii)/.test(task)) {
-      results.error += "; --text ascii for a service that knows A to Z alone";
+  } catch (thrown) {
+    error = thrown instanceof NoConnection
+      ? noService(address, thrown)
+      : `${format(address)}: ${task}: ${oneLine(thrown)}`;
+    if (thrown instanceof WrongReply && /^bulk, (?!ascii)/.test(task)) {
+      error += "; --text ascii for a service that knows A to Z alone";
     }
   }
-  progress("");
-  if (options.json) console.log(JSON.stringify(results, null, 2));
-  else if (table(results) !== "") console.log(table(results));
-  if (results.error !== undefined) fail("load", results.error);
-}
-
-function table(results: Results): string {
-  const rows = [
-    ...results.bulk.map((found) => [
-      `bulk, ${found.text}, clients: ${found.clients}`,
-      `${found.megabytesPerSecond.toFixed(0)} MB/s`,
-    ]),
-    ...results.messages.map((found) => [
-      `messages, connections: ${found.connections}`,
-      `${found.messagesPerSecond.toFixed(0)} a second`,
-      `median ${found.median.toFixed(0)} µs`,
-      `99 % ${found.percentile99.toFixed(0)} µs`,
-    ]),
-    ...results.held.map((found) => [
-      `held, connections: ${found.connections}`,
-      `all`,
-      `opened in ${found.seconds.toFixed(1)} s`,
-    ]),
-  ];
-  const widths = [0, 1, 2, 3].map((column) =>
-    Math.max(...rows.map((row) => row[column]?.length ?? 0))
-  );
-  return rows.map((row) =>
-    row.map((cell, column) =>
-      column === 0
-        ? cell.padEnd(widths[column]!)
-        : cell.padStart(widths[column]!)
-    ).join("  ")
-  ).join("\n");
+  if (json) console.log(JSON.stringify({ address, ...found, error }, null, 2));
+  if (error !== undefined) fail("load", error);
 }
 
 /** Reads the options, or ends the process after help. */
@@ -590,7 +469,7 @@ function parse() {
     // What is not asked for has an empty list.
     texts: only.includes("bulk") ? texts : [],
     connections: only.includes("messages") ? connections : [],
-    held: only.includes("held") ? [number("held")] : [],
+    held: only.includes("held") ? numbers("held") : [],
     seconds: number("seconds"),
     timeout: number("timeout"),
     json: values.json,

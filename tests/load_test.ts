@@ -130,14 +130,13 @@ Deno.test("messages() - notices a reply that is another client's", async () => {
   );
 });
 
-Deno.test("hold() - check() notices a connection that was lost", async () => {
+Deno.test("hold() - a connection that was lost is noticed", async () => {
   let replies = 0;
   await using service = replying((text) =>
     ++replies > 2 ? null : uppercase(text)
   );
   using held = await hold(service.address, { connections: 2 });
-  assert.equal(held.connections, 2);
-  await assert.rejects(held.check());
+  await assert.rejects(held.each(({ exchangeLine }) => exchangeLine()));
 });
 
 Deno.test("lines() - the same each time, whole, and of the length asked for", () => {

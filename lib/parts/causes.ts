@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Reply } from "./service.ts";
+import type { TestClient } from "./service.ts";
 
 /** What a cause is told from. */
 export interface Facts {
@@ -18,7 +18,7 @@ export interface Facts {
   /** What came, as text. */
   text: string;
   /** How the reply ended. */
-  ending: Reply["ending"];
+  ending: TestClient["ending"];
 }
 
 /** The usual causes of a wrong reply to any text. The first that fits is told. */
@@ -32,12 +32,6 @@ const CAUSES: [fits: (facts: Facts) => boolean, cause: string][] = [
     ({ ending }) => ending === "too slow",
     "it is too slow: it sleeps or waits in the loop that serves, or sends each " +
     "byte by itself",
-  ],
-  [
-    ({ text, ending }) => text === "" && ending === undefined,
-    "it waits for something more before it replies, or the reply stays in a " +
-    "buffer (flush the buffer after each write), or it paused reading and " +
-    "never resumed",
   ],
   [
     ({ text, ending }) => text === "" && ending === "closed",
@@ -83,7 +77,7 @@ const CAUSES: [fits: (facts: Facts) => boolean, cause: string][] = [
   [
     ({ wanted, text, ending }) =>
       ending === undefined && wanted.startsWith(text),
-    "the rest never came: it waits for more input, or the reply stays in a " +
+    "it waits for more input before it replies, or the reply stays in a " +
     "buffer (flush the buffer after each write), or it paused reading and " +
     "never resumed",
   ],
@@ -166,7 +160,7 @@ const SHORT = 120;
 
 /** What came in place of what was wanted, in a few words. */
 export function describe(
-  { bytes, ending, rate = 0 }: Reply,
+  { bytes, ending }: TestClient,
   wanted: Uint8Array,
   timeLimit: string,
 ): string {
@@ -174,7 +168,7 @@ export function describe(
     "closed": "the connection was closed",
     "reset": "the connection was reset",
     "endless": "more and more",
-    "too slow": `no more, at ${number(Math.ceil(rate / 1000))} KB a second`,
+    "too slow": "no more, at less than 100 KB a second",
   }[ending!] ?? `nothing more in ${timeLimit}`;
   if (bytes.length === 0) {
     return ending === undefined

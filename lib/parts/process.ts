@@ -7,7 +7,8 @@
  * @module
  */
 
-import type { Address } from "./tcp.ts";
+import { Buffer } from "node:buffer";
+import { type Address, within } from "./tcp.ts";
 
 /** How {@linkcode Script.start} starts a script. */
 export interface StartOptions {
@@ -35,39 +36,42 @@ export interface Ending {
   stderr: string;
 }
 
-/** What a stream has given so far, and a way to wait for more. */
+/** What a stream has given so far. */
 class Collected {
-  /** The bytes, in the order in which they came. */
-  bytes: Uint8Array = new Uint8Array(0);
   /** Settles at the end of the stream. */
   readonly ended: Promise<void>;
+  readonly #chunks: Uint8Array[] = [];
   #more: PromiseWithResolvers<void> = Promise.withResolvers();
+  #over = false;
 
   constructor(stream: ReadableStream<Uint8Array>) {
     this.ended = this.#collect(stream);
+  }
+
+  get bytes(): Uint8Array {
+    return new Uint8Array(Buffer.concat(this.#chunks)); // and no Buffer
   }
 
   get text(): string {
     return new TextDecoder().decode(this.bytes);
   }
 
-  /** Waits for the next bytes, or the end. */
-  more(): Promise<void> {
-    return this.#more.promise;
+  /** Waits until the text matches; null if it ends without. */
+  async match(pattern: RegExp): Promise<RegExpMatchArray | null> {
+    while (true) {
+      const more = this.#more.promise;
+      const match = this.text.match(pattern);
+      if (match || this.#over) return match;
+      await more;
+    }
   }
 
   async #collect(stream: ReadableStream<Uint8Array>): Promise<void> {
-    let buffer = new Uint8Array(4096);
     for await (const chunk of stream) {
-      const length = this.bytes.length + chunk.length;
-      if (length > buffer.length) {
-        buffer = new Uint8Array(2 * length);
-        buffer.set(this.bytes);
-      }
-      buffer.set(chunk, this.bytes.length);
-      this.bytes = buffer.subarray(0, length);
+      this.#chunks.push(chunk);
       this.#wake();
     }
+    this.#over = true;
     this.#wake();
   }
 
@@ -162,29 +166,14 @@ export class Script implements AsyncDisposable {
     where: string,
     pattern: RegExp,
   ): Promise<RegExpMatchArray> {
-    let over = "";
-    const end = collected.ended.then(() => over = "ended");
-    const limit = Promise.withResolvers<void>();
-    const timer = setTimeout(() => {
-      over = "waited half a minute";
-      limit.resolve();
-    }, 30_000);
-    try {
-      while (true) {
-        const more = collected.more();
-        const match = collected.text.match(pattern);
-        if (match) return match;
-        if (over !== "") {
-          throw new Error(
-            `${this.#name} ${over} without ${pattern} on ${where}:\n` +
-              this.stdout + this.stderr,
-          );
-        }
-        await Promise.race([more, end, limit.promise]);
-      }
-    } finally {
-      clearTimeout(timer);
-    }
+    const match = await within(30_000, collected.match(pattern));
+    if (match) return match;
+    const why = match === null ? "ended" : "waited half a minute";
+    throw this.#error(`${why} without ${pattern} on ${where}`);
+  }
+
+  #error(what: string): Error {
+    return new Error(`${this.#name} ${what}:\n${this.stdout}${this.stderr}`);
   }
 
   /** Writes to its standard input. */
@@ -207,25 +196,11 @@ export class Script implements AsyncDisposable {
 
   /** Waits for its end; throws if it still runs after a minute. */
   async ending(): Promise<Ending> {
-    const limit = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
-      limit.reject(
-        new Error(
-          `${this.#name} still runs after a minute:\n` +
-            this.stdout + this.stderr,
-        ),
-      );
-    }, 60_000);
-    try {
-      const { code, signal } = await Promise.race([
-        this.#child.status,
-        limit.promise,
-      ]);
-      await Promise.all([this.#stdout.ended, this.#stderr.ended]);
-      return { code, signal, stdout: this.stdout, stderr: this.stderr };
-    } finally {
-      clearTimeout(timer);
-    }
+    const status = await within(60_000, this.#child.status);
+    if (status === undefined) throw this.#error("still runs after a minute");
+    await Promise.all([this.#stdout.ended, this.#stderr.ended]);
+    const { code, signal } = status;
+    return { code, signal, stdout: this.stdout, stderr: this.stderr };
   }
 
   /** Kills it if it still runs, and waits for its end. */

@@ -29,21 +29,6 @@ export class Broken extends Error {
   }
 }
 
-/** What came back from a service, and how it ended. */
-export interface Reply {
-  /** All bytes that came. */
-  readonly bytes: Uint8Array;
-  /** The same as text, where they are UTF-8. */
-  readonly text: string;
-  /**
-   * How it ended: the server closed or reset the connection, or this side gave
-   * up, because bytes came without end or too slowly. Undefined: it has not.
-   */
-  readonly ending: "closed" | "reset" | "endless" | "too slow" | undefined;
-  /** Bytes a second, if it was too slow. */
-  readonly rate?: number;
-}
-
 /** A part of a conversation: what the client sends, and what it waits for. */
 export interface Step {
   /** What the client sends. */
@@ -54,8 +39,8 @@ export interface Step {
   meanwhile?: () => Promise<void>;
 }
 
-/** Gives the usual cause of a wrong reply; `undefined` leaves it to the general ones. */
-export type Diagnosis = (facts: Facts) => string | undefined;
+/** Gives the usual cause of a wrong reply; `false` leaves it to the general ones. */
+export type Diagnosis = (facts: Facts) => string | false;
 
 /** How a {@linkcode TestClient} reads. */
 export interface ReadOptions {
@@ -73,21 +58,7 @@ export interface ConverseOptions extends ReadOptions {
   endAtOnce?: boolean;
 }
 
-/**
- * A service under test.
- *
- * @example
- * ```ts no-assert
- * import { type Check } from "./checks.ts";
- *
- * const digits: Check = {
- *   name: "digits",
- *   level: "required",
- *   promise: "digits come back as they are",
- *   run: (service) => service.expect("42\n", "42\n"),
- * };
- * ```
- */
+/** A service under test. */
 export class Service {
   /** Where it listens. */
   readonly address: Address;
@@ -132,11 +103,12 @@ export class Service {
   async closeAll(): Promise<void> {
     const clients = [...this.#clients].filter((client) => !client.closed);
     this.#clients.clear();
-    for (const client of clients) {
-      client.drop();
-      client.end();
+    for (const client of clients) client.leave();
+    if (this.closes) {
+      // The check has waited for them already; what still comes comes soon.
+      const limit = this.timeLimit / 5;
+      await Promise.all(clients.map((client) => client.ended(limit)));
     }
-    if (this.closes) await Promise.all(clients.map((client) => client.ended()));
     for (const client of clients) client.close();
   }
 
@@ -193,12 +165,10 @@ export class Service {
     steps: Step[],
     options: ConverseOptions = {},
   ): Promise<void> {
-    const { diagnosis, endAtOnce = false } = options;
+    const { diagnosis, endAtOnce } = options;
     const sends = steps.map((step) => toBytes(step.send));
     const replies = steps.map((step) => toBytes(step.reply));
     const client = await this.connect(options);
-    const length = replies.reduce((sum, { length }) => sum + length, 0);
-    client.most = 2 * length + SLACK;
     let wait = this.answersAtOnce;
     let count = 0;
     for (const [place, step] of steps.entries()) {
@@ -230,7 +200,7 @@ export class Service {
 
   /** What is to be said of a reply that is not the wanted one. */
   wrong(
-    reply: Reply,
+    client: TestClient,
     sent: string | Uint8Array,
     wanted: string | Uint8Array,
     options: {
@@ -238,17 +208,16 @@ export class Service {
       diagnosis?: Diagnosis;
       /** What was sent, in words. @default its text, shortened */
       shown?: string;
-    } = {},
+    },
   ): Broken {
-    const { diagnosis = () => undefined, shown = quote(toBytes(sent)) } =
-      options;
-    const { text, ending } = reply;
+    const { diagnosis = () => false, shown = quote(toBytes(sent)) } = options;
+    const { text, ending } = client;
     const facts = { sent: toText(sent), wanted: toText(wanted), text, ending };
     const givenUp = ending === "endless" || ending === "too slow";
     return new Broken(
       shown,
-      describe(reply, toBytes(wanted), this.seconds),
-      (givenUp ? undefined : diagnosis(facts)) ?? usualCause(facts),
+      describe(client, toBytes(wanted), this.seconds),
+      (!givenUp && diagnosis(facts)) || usualCause(facts),
     );
   }
 
@@ -264,33 +233,32 @@ export class Service {
  */
 const SLOWEST = 100_000;
 
-/** What may come beyond twice what is wanted, until this side gives up: bytes. */
+/** What may come beyond three times what was sent: bytes. */
 const SLACK = 50_000;
 
 /** The most that one read or one write moves: bytes. */
 const PIECE = 64 * 1024;
 
 /** A client of the service. It reads from the start, and keeps what comes. */
-export class TestClient implements Reply {
-  /** How the reply ended, if it has. */
-  ending: Reply["ending"];
-  /** Bytes a second, if it was too slow. */
-  rate = 0;
+export class TestClient {
+  /**
+   * How the reply ended: the server closed or reset the connection, or this
+   * side gave up, because bytes came without end or too slowly. Undefined: it
+   * has not.
+   */
+  ending: "closed" | "reset" | "endless" | "too slow" | undefined;
   /** Bytes that were sent. */
   sent = 0;
   /** Bytes that came. */
   count = 0;
-  /** All that was to be sent was, or cannot be any more. */
-  idle = true;
+  /** Settles when all that was to be sent was, or cannot be any more. */
+  sending: Promise<void> = Promise.resolve();
   /** This side has closed it. */
   closed = false;
-  /** After more bytes than these it gives up, if the reply's length is known. */
-  most: number | undefined;
   readonly #connection: Deno.TcpConn;
   readonly #timeLimit: number;
-  #buffer = new Uint8Array(4096);
+  readonly #pieces: Uint8Array[] = [];
   #toSend = 0;
-  #sending: Promise<void> = Promise.resolve();
   #dropped = false;
   #moved = Promise.withResolvers<void>();
 
@@ -308,7 +276,7 @@ export class TestClient implements Reply {
 
   /** All bytes that came. */
   get bytes(): Uint8Array {
-    return this.#buffer.subarray(0, this.count);
+    return Buffer.concat(this.#pieces);
   }
 
   /** All that came, as text. */
@@ -320,7 +288,6 @@ export class TestClient implements Reply {
   send(data: string | Uint8Array): void {
     const bytes = toBytes(data);
     this.#toSend += bytes.length;
-    this.idle = false;
     this.#then(async () => {
       for (let at = 0; at < bytes.length && !this.#dropped; at += PIECE) {
         const piece = bytes.subarray(at, at + PIECE);
@@ -336,9 +303,10 @@ export class TestClient implements Reply {
     this.#then(() => this.#connection.closeWrite());
   }
 
-  /** Forgets what is to be sent and was not yet. */
-  drop(): void {
+  /** Ends the input, and forgets what was not sent yet. */
+  leave(): void {
     this.#dropped = true;
+    this.end();
   }
 
   /**
@@ -363,10 +331,9 @@ export class TestClient implements Reply {
       quiet = moved() === last ? quiet + 1 : 0;
       last = moved();
       const time = tenths * timeLimit / 10; // milliseconds
-      const rate = 1000 * (this.count - first) / time;
+      const rate = 1000 * (this.count - first) / time; // bytes a second
       if (quiet === 0 && time > 2 * this.#timeLimit && rate < SLOWEST) {
         this.ending = "too slow";
-        this.rate = rate;
       }
       if (quiet > 10 || this.ending !== undefined) this.#wake();
     };
@@ -382,8 +349,8 @@ export class TestClient implements Reply {
   }
 
   /** Waits until the reply ends; false as in `until`. */
-  ended(): Promise<boolean> {
-    return this.until(() => this.ending !== undefined);
+  ended(timeLimit: number = this.#timeLimit): Promise<boolean> {
+    return this.until(() => this.ending !== undefined, timeLimit);
   }
 
   /** Closes the connection, whatever still moves. */
@@ -398,28 +365,23 @@ export class TestClient implements Reply {
   }
 
   #then(action: () => Promise<void>): void {
-    const sending = this.#sending.then(action).catch(() => {
+    this.sending = this.sending.then(action).catch(() => {
       // The server takes no more. What it sent before, #read() still reads.
-    });
-    this.#sending = sending;
-    sending.then(() => {
-      this.idle ||= this.#sending === sending;
-      this.#wake();
     });
   }
 
   async #read({ beforeRead, atMost = PIECE }: ReadOptions): Promise<void> {
-    const piece = new Uint8Array(atMost);
-    let ending: Reply["ending"];
+    const buffer = new Uint8Array(atMost);
+    let ending: TestClient["ending"];
     try {
       while (ending === undefined) {
         if (beforeRead) await beforeRead();
-        const count = await this.#connection.read(piece);
+        const count = await this.#connection.read(buffer);
         if (count === null) ending = "closed";
-        else this.#keep(piece.subarray(0, count));
+        this.#pieces.push(buffer.slice(0, count ?? 0));
+        this.count += count ?? 0;
         // No letter's uppercase has more than three times its bytes.
-        const most = this.most ?? 3 * this.#toSend + SLACK;
-        if (this.count > most) ending = "endless";
+        if (this.count > 3 * this.#toSend + SLACK) ending = "endless";
         this.#wake();
       }
     } catch {
@@ -427,17 +389,6 @@ export class TestClient implements Reply {
     }
     this.ending ??= ending;
     this.#wake();
-  }
-
-  #keep(piece: Uint8Array): void {
-    const count = this.count + piece.length;
-    if (count > this.#buffer.length) {
-      const buffer = new Uint8Array(2 * count);
-      buffer.set(this.bytes);
-      this.#buffer = buffer;
-    }
-    this.#buffer.set(piece, this.count);
-    this.count = count;
   }
 
   #wake(): void {
