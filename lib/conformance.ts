@@ -118,7 +118,10 @@ export async function conform(
     add(check, found);
     if (found.outcome === "kept") continue;
     const answers = await service.answers().catch(() => false);
-    if (!answers) reason = `no answer any more since ${check.name}`;
+    if (answers) continue;
+    reason = `no answer any more since ${check.name}`;
+    // The end of the service is a fault, whatever it was meant to do.
+    if (found.outcome === "not meant") reason += ` (${found.usualCause})`;
   }
   return report;
 }

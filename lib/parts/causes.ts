@@ -55,8 +55,9 @@ const CAUSES: [fits: (facts: Facts) => boolean, cause: string][] = [
   [
     ({ sent, text }) =>
       text === sent.replace(/[a-z]/g, (letter) => letter.toUpperCase()),
-    "only A to Z become uppercase: it works byte by byte; decode the bytes as " +
-    "UTF-8 text first",
+    "only A to Z become uppercase: it works byte by byte, or decodes the bytes " +
+    "as another charset; decode them as UTF-8 (in Java name it for the reader " +
+    "and for the writer)",
   ],
   [
     (facts) => sameButFor(/[\r\n]/g, facts) && !/[\r\n]/.test(facts.text),

@@ -13,9 +13,9 @@ import { Broken, type Service, type Step, type TestClient } from "./service.ts";
 import { reset, within } from "./tcp.ts";
 
 /**
- * What depends on a promise: "required" is what every service of the lecture
- * must do, and decides the exit code; "full text", exact Unicode, decides it
- * with `--strict`.
+ * What depends on a promise: "required" is what a service must do that answers
+ * until the end of input, and decides the exit code; "full text", exact Unicode,
+ * decides it with `--strict`.
  */
 export type Level = "required" | "full text";
 
@@ -447,7 +447,7 @@ export const checks: Check[] = [
           sent = client.sent;
           await survives(
             service,
-            `${number(sent)} bytes from a client that reads nothing`,
+            `${number(sent)} bytes so far, from a client that reads nothing`,
             "while it serves one client, or waits to write to it, it serves " +
               "no other: serve each client in a thread or task of its own",
           );
