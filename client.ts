@@ -65,7 +65,7 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
   // input. If the input goes on, nobody is left to answer it.
   if (!state.sendError) await pause(INPUT_END);
   if (state.sendError?.cause instanceof Deno.errors.ConnectionReset) {
-    throw state.sendError; // a reset, not a close
+    throw state.sendError; // it was a reset, though read() saw only an end
   }
   throw new EarlyEnd();
 }
@@ -74,10 +74,11 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
 class EarlyEnd extends Error {}
 
 /**
- * Moves all bytes as they are, until the end of file or of the server.
+ * Moves all bytes as they are, until the end of file, or until the server closes.
  *
- * Not `pipeTo()`: it is slower, and with `clientSocket.writable` it would close
- * the whole socket, replies and all: https://github.com/denoland/deno/issues/27510
+ * Not `pipeTo()`: it is slower, and with `clientSocket.writable` it would close the
+ * whole socket, and replies would be lost:
+ * https://github.com/denoland/deno/issues/27510
  */
 async function copy(from: Source, to: Target): Promise<void> {
   const buffer = new Uint8Array(256 * 1024);
@@ -92,7 +93,8 @@ async function copy(from: Source, to: Target): Promise<void> {
   }
 }
 
-// Sockets, standard input and standard output have the same read() and write().
+// Anything that has the read() or the write() of a socket; standard input and
+// standard output have.
 type Source = Pick<Deno.TcpConn, "read">;
 type Target = Pick<Deno.TcpConn, "write">;
 
@@ -116,8 +118,8 @@ async function attempt<T>(
       return await operation();
     } catch (cause) {
       if (!isFromSystem(cause)) throw cause;
-      // Tried again: a pipe that does not block, and is full or empty now, and what
-      // a signal has interrupted (EINTR).
+      // We try again if a pipe that does not block is full or empty now, or if a
+      // signal has interrupted us (EINTR).
       if (cause instanceof Deno.errors.WouldBlock) await pause(NEXT_TRY);
       else if (cause.code !== "EINTR") throw new StreamError(stream, cause);
     }
@@ -144,14 +146,14 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
   let clientSocket: Deno.TcpConn;
   let waiting: ReturnType<typeof setTimeout> | undefined;
   try {
-    // Deno's question, if it has one, comes before the time limit begins. (After a
-    // "no", connect() fails.)
+    // Without --allow-net Deno asks the user now, before the time limit begins.
+    // (After a "no", connect() fails.)
     await Deno.permissions.request({ name: "net", host: format(options) });
     if (interactive) {
       waiting = setTimeout(() => say(`waiting for ${format(options)}`), 1000);
     }
-    // Not setTimeout(): the first one in a process slows its start. (Above, a person
-    // is waiting anyway.)
+    // Makes connect() fail with a TimeoutError. (Not setTimeout(): the first one in
+    // a process slows its start. Above, a person is waiting anyway.)
     const signal = AbortSignal.timeout(TIME_LIMIT);
     // Makes the socket, and waits for the three-way handshake.
     clientSocket = await Deno.connect({ ...options, signal });
@@ -248,8 +250,8 @@ function cannotConnect(error: unknown, options: Options): never {
     fail(
       `nothing listens on ${address}; start the server first: ` +
         `deno run --allow-net server.ts --port ${options.port}; if it runs, ` +
-        `give the --hostname and --port of its first line (127.0.0.1 there is ` +
-        `its own machine alone: see its --help)`,
+        `give the --hostname and --port of its first line (127.0.0.1 there ` +
+        `works only on the same machine: see its --help)`,
     );
   }
   if (error instanceof Deno.errors.NotCapable) {
@@ -264,7 +266,7 @@ function cannotConnect(error: unknown, options: Options): never {
   if (
     error instanceof Deno.errors.ConnectionReset ||
     error instanceof Deno.errors.NotConnected
-  ) lost(address, error); // the server has reset it as soon as it was there
+  ) lost(address, error); // the server reset the connection at once
   fail(`cannot reach ${address}: ${messageOf(error)}; check --hostname`);
 }
 
@@ -272,9 +274,9 @@ function cannotConnect(error: unknown, options: Options): never {
 function explain(error: unknown, address: string): never {
   if (error instanceof EarlyEnd) {
     fail(
-      `${address} closed before the end of input: it answers only once, it ` +
-        `stopped, nothing came for too long, or it has too many clients from ` +
-        `this address; what has no reply may be lost`,
+      `${address} closed before the end of input (perhaps it answers only once, ` +
+        `has stopped, had nothing for too long, or has too many clients from ` +
+        `this address); what has no reply may be lost`,
     );
   }
   if (!(error instanceof StreamError)) throw error;
@@ -282,7 +284,7 @@ function explain(error: unknown, address: string): never {
     fail(`cannot read standard input: ${error.message}`);
   }
   if (error.stream === Deno.stdout) {
-    // Whoever read it has had enough, as in `| head -1`.
+    // The next program has stopped reading, as in `| head -1`.
     if (error.cause instanceof Deno.errors.BrokenPipe) Deno.exit(0);
     fail(`cannot write standard output: ${error.message}`);
   }

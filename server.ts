@@ -39,7 +39,7 @@ async function main(options: Options): Promise<void> {
 
   while (true) {
     const connectionSocket = await acceptNext(welcomeSocket, options);
-    if (connectionSocket === null) break; // Ctrl-C
+    if (connectionSocket === null) break; // the server stops
     serve(connectionSocket); // not awaited: no client waits for another
   }
   await lastTransfers();
@@ -49,7 +49,7 @@ async function main(options: Options): Promise<void> {
 async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
   const client = new Client(connectionSocket);
   try {
-    connectionSocket.setNoDelay(); // small replies go at once (no Nagle)
+    connectionSocket.setNoDelay(); // sends small replies at once (no Nagle)
     await bytesFrom(client)
       .pipeThrough(new UppercaseStream())
       .pipeTo(bytesTo(client));
@@ -68,14 +68,14 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 /** Bytes in a buffer: few for a quiet client, and more and more for a busy one. */
 const SMALLEST_BUFFER = 1024;
 const LARGEST_BUFFER = 256 * 1024;
-/** The more clients there are, the less a buffer may grow: their share of this. */
+/** A buffer grows only up to this divided by the number of clients. */
 const SHARED = 32 * 1024 * 1024;
 
 /** What the client sends, until it closes its sending side. */
 function bytesFrom(client: Client): ReadableStream<Uint8Array> {
   // Two buffers take turns: while the reply to one is being written, the next
-  // bytes are read into the other. The pipe holds two chunks at most, so no third
-  // read begins before the first reply has been written.
+  // bytes are read into the other. The pipe holds two chunks at most: one is being
+  // written, and one waits in UppercaseStream.
   let buffer = new Uint8Array(SMALLEST_BUFFER);
   let other = new Uint8Array(SMALLEST_BUFFER);
   return new ReadableStream({
@@ -86,21 +86,22 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
       client.moved();
       controller.enqueue(buffer.subarray(0, count));
 
-      // More may have come than a full buffer holds: the next one is larger.
+      // More may have come than a full buffer holds: the next one is larger, four
+      // times for few steps.
       const share = Math.floor(SHARED / clients.size);
       const size = Math.min(4 * count, LARGEST_BUFFER, share);
       if (count === buffer.length && other.length < size) {
         other = new Uint8Array(size);
       }
       [buffer, other] = [other, buffer];
-      return othersTurn(); // the pipe asks for no more before this settles
+      return othersTurn(); // no next pull() before this promise ends
     },
   }, { highWaterMark: 0 }); // no reading ahead
 }
 
 /**
- * Writes to the client. While the client does not read, write() waits, and then
- * the pipe, which reads nothing more from this client: backpressure.
+ * Writes to the client. If the client does not read, the system's buffers fill up
+ * and write() waits. Then the pipe waits and reads nothing more: backpressure.
  */
 function bytesTo(client: Client): WritableStream<Uint8Array> {
   return new WritableStream({
@@ -132,8 +133,8 @@ function bytesTo(client: Client): WritableStream<Uint8Array> {
  * Uppercases UTF-8 text, exactly as `toUpperCase()` does, wherever the text is
  * cut into chunks. Bytes that are no UTF-8 come out as they went in.
  *
- * The reply to a chunk is written over the chunk where it fits: a `tee()` before
- * this stream shows uppercase in both of its branches.
+ * The stream changes the chunks that it is given: the reply is written over the
+ * chunk where it fits. So a `tee()` before it shows uppercase in both branches.
  *
  * @example
  * ```ts
@@ -177,11 +178,10 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
 
 const NOTHING = new Uint8Array(0);
 
-// All streams share this memory: uppercase() has no await, so only one uses it at
-// a time. It reads four bytes at once and writes eight, also at the very end: so
-// many are spare. A DataView reads and writes four bytes as one number. `true`
-// means that the first byte is the lowest, as in `replies` below. (Each machine
-// that Deno runs on has them in this order.)
+// All streams share this memory: transform() has no await, so only one uses it at
+// a time. At the end it may read or write a few bytes too many: SPARE makes room. A
+// DataView reads and writes four bytes as one number, at any place; `true` means
+// the lowest byte first, as in `replies` on each machine that Deno runs on.
 const SPARE = 8;
 let input = NOTHING;
 let output = NOTHING;
@@ -200,16 +200,17 @@ function makeRoom(length: number): void {
 /** How many bytes at the end of the input may begin a character without its rest. */
 function unfinished(length: number): number {
   for (let count = 1; count <= 3 && count <= length; count++) {
-    const byte = input[length - count]!;
+    const byte = input[length - count];
     if (byte < 0x80) return 0; // ASCII
     if (byte < 0xc0) continue; // inside a character
+    // 0xe0 is 11100000, 0xf0 is 11110000. From 0xf8 on it is no UTF-8.
     const size = byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : byte < 0xf8 ? 4 : 1;
     return count < size ? count : 0;
   }
   return 0;
 }
 
-/** Uppercases the input up to `end`; the reply is good until the next call. */
+/** Uppercases the input up to `end`; the reply is valid until the next call. */
 function uppercase(end: number): Uint8Array {
   // 0xff is no ASCII and no later byte of a character: no loop goes beyond it.
   input.fill(0xff, end, end + SPARE);
@@ -219,37 +220,39 @@ function uppercase(end: number): Uint8Array {
     const count = uppercaseAscii(from, to);
     from += count;
     to += count;
-    // All other characters. (Not in a function of its own: V8 would not always
-    // inline it, and be slower.) `^ 0x80` makes 00xxxxxx, which is below 0x40, of
-    // each later byte, 10xxxxxx, and of no other byte.
-    while (input[from]! >= 0x80 && from < end) {
-      const first = input[from]!;
-      const second = input[from + 1]! ^ 0x80;
+    // All other characters. (A function of its own was slower.) `^ 0x80` turns a
+    // later byte, 10xxxxxx, into 00xxxxxx. Only later bytes become less than 0x40.
+    while (input[from] >= 0x80 && from < end) {
+      const first = input[from];
+      const second = input[from + 1] ^ 0x80;
       let point = 0; // the code point
-      let size = 1; // its bytes, or 1 if this is no UTF-8 (Unicode 16.0, table 3-7)
+      // Its bytes, or 1 if this is no UTF-8. Each point has one form alone, the
+      // shortest (Unicode 16.0, table 3-7).
+      let size = 1;
       if (first < 0xe0) {
         point = (first & 0x1f) << 6 | second;
         if (second < 0x40 && first >= 0xc2) size = 2;
       } else if (first < 0xf0) {
-        const third = input[from + 2]! ^ 0x80;
+        const third = input[from + 2] ^ 0x80;
         point = (first & 0x0f) << 12 | second << 6 | third;
-        const surrogate = (point & 0xf800) === 0xd800; // half of a UTF-16 pair
+        const surrogate = point >= 0xd800 && point <= 0xdfff; // no characters
         if ((second | third) < 0x40 && point >= 0x800 && !surrogate) size = 3;
       } else {
-        const third = input[from + 2]! ^ 0x80;
-        const fourth = input[from + 3]! ^ 0x80;
+        const third = input[from + 2] ^ 0x80;
+        const fourth = input[from + 3] ^ 0x80;
         point = (first & 0x0f) << 18 | second << 12 | third << 6 | fourth;
+        // 0x0f and not 0x07: a first byte from 0xf8 on gives no point that exists.
         const exists = point >= 0x10000 && point <= 0x10ffff;
         if ((second | third | fourth) < 0x40 && exists) size = 4;
       }
       if (size === 1) {
-        output[to++] = input[from++]!;
+        output[to++] = input[from++];
         continue;
       }
-      if (replies[2 * point] === 0) learn(point);
-      const rest = replies[2 * point + 1]!;
+      if (replies[2 * point + 1] === 0) learn(point);
+      const rest = replies[2 * point + 1];
       // Always eight bytes; the next reply goes over those that are too many.
-      outputWords.setInt32(to, replies[2 * point]!, true);
+      outputWords.setInt32(to, replies[2 * point], true);
       outputWords.setInt32(to + 4, rest, true);
       to += rest >>> 24; // the eighth byte: the reply's length
       from += size;
@@ -258,7 +261,7 @@ function uppercase(end: number): Uint8Array {
   return output.subarray(0, to);
 }
 
-/** Uppercases all ASCII from `start` on; returns how many bytes that were. */
+/** Uppercases ASCII up to the next other character; returns how many bytes. */
 function uppercaseAscii(start: number, to: number): number {
   let from = start;
   // Four bytes at a time.
@@ -270,7 +273,7 @@ function uppercaseAscii(start: number, to: number): number {
     word = inputWords.getInt32(from, true);
   }
   // The last ones before another character, byte by byte.
-  for (let byte = input[from]!; byte < 0x80; byte = input[++from]!) {
+  for (let byte = input[from]; byte < 0x80; byte = input[++from]) {
     output[to++] = byte >= 0x61 && byte <= 0x7a ? byte - 0x20 : byte;
   }
   return from - start;
@@ -283,13 +286,13 @@ const TOP_BITS = 0x80808080;
  * Uppercases four bytes of ASCII in one step.
  *
  * Adding 0x1f sets a byte's top bit from "a" (0x61) on. Adding 0x05 sets it from
- * "{" (0x7b) on, which follows "z". A byte with the first and not the second is
- * a small letter, and loses its bit 0x20: "a" is 0x61, and "A" is 0x41. No sum
- * is above 0xff, so no byte changes its neighbour.
+ * "{" (0x7b) on, which follows "z". If the first sum has the top bit and the second
+ * has not, the byte is a small letter, and loses its bit 0x20: "a" is 0x61, and "A"
+ * is 0x41. No sum is above 0xff, so no byte changes its neighbour.
  */
 function uppercaseWord(word: number): number {
   const small = (word + 0x1f1f1f1f) & ~(word + 0x05050505) & TOP_BITS;
-  return word ^ (small >>> 2); // 0x80 >>> 2 is 0x20
+  return word ^ (small >>> 2); // 0x80 >>> 2 is 0x20, also in a negative number
 }
 
 /**
@@ -323,7 +326,7 @@ const service = {
   change: Promise.withResolvers<void>(),
 };
 
-/** Wakes who waits for a change; the next change needs a new promise. */
+/** Wakes everyone who waits for a change; the next change needs a new promise. */
 function tellChange(): void {
   service.change.resolve();
   service.change = Promise.withResolvers();
@@ -351,7 +354,7 @@ class Client {
     log(`${this.address} connected, ${clients.size} open`);
   }
 
-  /** Notes that bytes have moved; after the goodbye they no longer count. */
+  /** Notes that bytes have moved; after the goodbye they give no more time. */
   moved(): void {
     if (!this.goodbye) this.movedAt = service.clock;
     service.moves += 1;
@@ -389,7 +392,7 @@ function reason(error: unknown): string {
 // ------------------------------------------------------------- who may come in
 //
 // Without this, one error of accept() ends the server, and too many clients use up
-// its memory and its descriptors.
+// its memory and its sockets.
 
 /** Milliseconds before accept() is tried again. */
 const ACCEPT_PAUSE = 100;
@@ -409,11 +412,11 @@ async function acceptNext(
     try {
       connectionSocket = await welcomeSocket.accept();
     } catch (error) {
-      if (service.stopping) return null; // the welcome socket is closed
+      if (service.stopping) return null;
       // This client has reset its connection before it was accepted.
       if (error instanceof Deno.errors.NotConnected) continue;
-      // No descriptor (EMFILE) or no memory is left. Clients wait in the system's
-      // queue, and a later try may find what this one lacked.
+      // No descriptor for a socket (EMFILE) or no memory is left. Clients wait in the
+      // system's queue, and a later try may work.
       printOnce(`cannot accept, trying again: ${reason(error)}`);
       await pause(ACCEPT_PAUSE);
       continue;
@@ -439,16 +442,16 @@ function mayComeIn({ remoteAddr }: Deno.TcpConn, most: number): boolean {
 // ------------------------------------------------------------- whose turn it is
 //
 // Without this, a few clients that flood keep all others waiting for seconds. A
-// read that finds bytes, and a write that finds room, end at once. So the runtime
-// is never idle, and polls its other sockets only now and then. (The same in
-// node:http: https://github.com/denoland/deno/pull/33860)
+// read that finds bytes, and a write that finds room, end at once. So Deno goes on
+// with these clients, and seldom looks at the others. (The same in node:http:
+// https://github.com/denoland/deno/pull/33860)
 
 /** Milliseconds in which busy clients may go on, before all of them rest. */
 const TURN = 100;
 /**
  * A rest ends after so many pauses of 1 ms in a row in which nothing moves. One is
- * not enough: the runtime serves 128 sockets at a time, and a pause may be over
- * before the next 128.
+ * not enough: Deno serves 128 sockets at a time, and a pause may be over before the
+ * next 128.
  */
 const CALM = 2;
 /** A rest ends after so many pauses in any case: newcomers may come and come. */
@@ -492,11 +495,14 @@ const TICK = 250;
 const LAST_WORD = 1500;
 /** A client that has sent so many bytes may be in a transfer. */
 const TRANSFER = 64 * 1024;
-/** Such a client may be quiet for longer: a packet lost three times takes 3 s. */
+/**
+ * Such a client may be quiet for longer: TCP sends a lost packet again, each time
+ * after twice the wait, and after three losses that is 3 s.
+ */
 const LAST_PACKET = 5000;
 /** After our goodbye, a client has this time to close its side too. */
 const GOODBYE = 750;
-/** After Ctrl-C, clients already in the queue may come in for this time. */
+/** After Ctrl-C, clients that have connected already may come in for this time. */
 const LATECOMERS = 100;
 /** After Ctrl-C, transfers may go on for so long. */
 const LAST_TRANSFERS = 10_000;
@@ -506,8 +512,8 @@ const ONE_SIGNAL = 100;
 /**
  * Ends connections on which nothing moves for too long. Time is counted in ticks:
  * while the process is suspended, or too busy to tick, it does not pass. A write()
- * that waits for a slow reader ends only when the system's send buffer has a third
- * free, on Linux up to 1.4 MB: --help says so.
+ * that waits for a slow reader ends only when a third of the system's send buffer
+ * is empty, on Linux up to 1.4 MB. So --help asks for 1.5 MB in each idle timeout.
  */
 function watchQuietClients(idleTimeout: number): void {
   const idle = idleTimeout === 0 ? Infinity : 1000 * idleTimeout;
@@ -517,8 +523,9 @@ function watchQuietClients(idleTimeout: number): void {
       const quiet = service.clock - client.movedAt;
       const lastWord = client.received < TRANSFER ? LAST_WORD : LAST_PACKET;
       if (client.goodbye) {
-        if (quiet >= GOODBYE) client.close();
-      } else if (service.stopping && quiet >= lastWord && !client.replying) {
+        if (quiet > GOODBYE) client.close();
+      } else if (service.stopping && quiet > lastWord && !client.replying) {
+        // (A client that is still being replied to has LAST_TRANSFERS.)
         sayGoodbye(client, "the server is stopping");
       } else if (quiet > idle) {
         sayGoodbye(client, `idle for ${idleTimeout} s`);
@@ -528,8 +535,9 @@ function watchQuietClients(idleTimeout: number): void {
 }
 
 /**
- * Closes the sending side first. If the client has sent what was not read yet,
- * close() alone would be a reset, and replies on their way would be lost.
+ * Closes only the sending side, unless the client does not read. If there are bytes
+ * from the client that were not read, close() would be a reset, and replies on their
+ * way would be lost.
  */
 function sayGoodbye(client: Client, why: string): void {
   client.goodbye = why;
@@ -548,7 +556,7 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
     const now = performance.now();
     if (service.stopping) {
       // At Ctrl-C the terminal signals this process, and `deno task` or npx does
-      // so again. (130 is the code of what Ctrl-C has ended.)
+      // so again. (130 means: ended by Ctrl-C.)
       if (now - stoppedAt > ONE_SIGNAL) Deno.exit(130);
       return;
     }
@@ -570,7 +578,7 @@ async function lastTransfers(): Promise<void> {
     for (const client of clients) client.close("the server stopped");
   }, LAST_TRANSFERS);
   while (clients.size > 0) await service.change.promise;
-  // The log's last lines, if somebody reads it.
+  // Waits until the log's last lines are written, but at most a second.
   await Promise.race([logging.lines.close(), pause(1000)]);
   Deno.exit(0);
 }
@@ -581,8 +589,8 @@ function pause(milliseconds: number): Promise<void> {
 
 // --------------------------------------------------------------------- the log
 //
-// Without this, a log that nobody reads stops the server: console.log() waits
-// until the log's reader has read, and all clients with it.
+// Without this, a log that nobody reads stops the server: console.log() waits for
+// the log's reader, and all clients wait too.
 
 const logging = {
   /** The queue: it calls writeLine() for one line after the other. */
@@ -623,7 +631,7 @@ async function writeLine(line: string): Promise<void> {
     line = `${logging.lost} lines lost`;
     logging.lost = 0;
   }
-  let bytes = new TextEncoder().encode(`${line}\n`);
+  let bytes = new TextEncoder().encode(`${line}\n`); // write() may take only a part
   while (bytes.length > 0) {
     try {
       bytes = bytes.subarray(await Deno.stdout.write(bytes));
@@ -645,7 +653,7 @@ const OPTIONS = {
   "idle-timeout": { type: "string", default: "300" },
   quiet: { type: "boolean", short: "q", default: false },
   help: { type: "boolean", short: "h", default: false },
-} as const; // parseArgs() makes its types of these very words
+} as const; // tells parseArgs() which option is a string and which a boolean
 
 /** An option's default, for --help. */
 function usual(name: keyof typeof OPTIONS): string | boolean {
@@ -669,8 +677,8 @@ Usage: deno run --allow-net server.ts [options]
   --idle-timeout SECONDS  closes a connection on which nothing moves for
                           that long (default ${
   usual("idle-timeout")
-}); 0 never. A client that
-                          reads 1.5 MB in that time is not cut off
+}); 0 never. Slow
+                          readers must read 1.5 MB in that time
   -q, --quiet             log only the first line and what went wrong
   -h, --help              show this
 
@@ -681,9 +689,10 @@ Examples:
   deno run --allow-net server.ts --port 7000 --quiet
   deno run --allow-net server.ts --hostname 0.0.0.0 --max-per-address 20`;
 
+/** What readOptions() returns. */
 type Options = ReturnType<typeof readOptions>;
 
-/** Reads the options, or ends the process: 0 after help, 2 after a mistake. */
+/** Reads the options, or ends the process: code 0 after help, 2 after a mistake. */
 function readOptions(args: string[]) {
   try {
     const { values } = parseArgs({ args, options: OPTIONS });
@@ -695,6 +704,7 @@ function readOptions(args: string[]) {
       least: number,
       most: number,
     ) => {
+      // Number() alone takes "", "1e3" and "0x10" too.
       const value = /^[0-9]+$/.test(values[name]) ? Number(values[name]) : NaN;
       if (value >= least && value <= most) return value;
       throw new Error(
@@ -717,7 +727,7 @@ function readOptions(args: string[]) {
 
 function showUsage(): never {
   try {
-    console.log(USAGE);
+    console.log(USAGE); // fails on a full disk
   } catch (error) {
     fail(`cannot write standard output: ${oneLine(error)}`);
   }

@@ -211,7 +211,7 @@ function summary(report: Report, strict: boolean): string {
   const names = notAsked.map(({ name }) => name).join(", ");
   const folded = names === ""
     ? ""
-    : wrap(`not asked, ${notAsked[0]!.reason}: ${names}`, "- ") + "\n";
+    : wrap(`not asked, ${notAsked[0].reason}: ${names}`, "- ") + "\n";
   const text = `${folded}\nPromises kept: ${counts}.${hint}`;
   if (!report.oneReply) return text;
   return text + `

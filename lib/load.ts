@@ -17,6 +17,7 @@
 
 import { Buffer } from "node:buffer";
 import { parseArgs } from "node:util";
+import { setTimeout as pause } from "node:timers/promises";
 import {
   COMMON,
   fail,
@@ -246,7 +247,7 @@ function differs(
   at: number,
 ): WrongReply {
   let first = bytes.findIndex((byte, place) => byte !== expected[place]);
-  while (first > 0 && (expected[first]! & 0xc0) === 0x80) first--; // its character
+  while (first > 0 && (expected[first] & 0xc0) === 0x80) first--; // its character
   const [came, wanted] = [bytes, expected].map((all) =>
     JSON.stringify(new TextDecoder().decode(all.subarray(first, first + 20)))
   );
@@ -409,7 +410,7 @@ async function main(options: ReturnType<typeof parse>): Promise<void> {
       const start = performance.now();
       using held = await hold(address, { connections, timeout });
       const opened = (performance.now() - start) / 1000;
-      await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+      await pause(1000 * seconds);
       await held.each(({ exchangeLine }) => exchangeLine());
       found.held.push({ connections, seconds: opened });
       print("all", `opened in ${opened.toFixed(1)} s`);

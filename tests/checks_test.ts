@@ -281,7 +281,7 @@ async function judge(server: Server): Promise<void> {
   for (const { sent, came, usualCause } of broken) {
     assert(sent && came && usualCause);
   }
-  if (cause) assert.match(broken[0]!.usualCause!, cause);
+  if (cause) assert.match(broken[0].usualCause!, cause);
   const remarks = found.results.flatMap(({ remark = [] }) => remark);
   assert.match(remarks.join(), server.remark ?? /^$/);
 }

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
 import type { Ending } from "../lib/parts/process.ts";
 import { type Address, readAll, writeAll } from "../lib/parts/tcp.ts";
 import { has, TERMINAL } from "./machine.ts";
@@ -71,7 +72,7 @@ Deno.test("client - a textbook's server that is quicker than the end of a short 
   await using script = startClient(textbook.address);
   await script.write("ciao\n");
   await script.stdoutMatch(/BYE\n/); // and closed: now the client waits 500 ms
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await pause(50);
   await script.closeInput();
   const { code, stderr } = await script.ending();
   assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });

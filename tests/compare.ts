@@ -310,7 +310,7 @@ function median(values: number[]): number {
   const sorted = values.filter((value) => !Number.isNaN(value))
     .sort((a, b) => a - b);
   const middle = (sorted.length - 1) / 2;
-  return (sorted[Math.floor(middle)]! + sorted[Math.ceil(middle)]!) / 2;
+  return (sorted[Math.floor(middle)] + sorted[Math.ceil(middle)]) / 2;
 }
 
 /** Three digits, or more where the number has more before the point. */
@@ -324,12 +324,12 @@ function number(value: number): string {
  * peer is, the median of the ratios within each round.
  */
 function table(rows: Row[]): string {
-  const [...names] = rows[0]!.figures.keys();
+  const [...names] = rows[0].figures.keys();
   const lines = rows.map(({ title, moreIsBetter, figures }) => {
-    const ours = figures.get(names[0]!)!;
+    const ours = figures.get(names[0])!;
     const cells = [...figures].map(([name, values]) => {
       const ratios = values.map((value, round) =>
-        moreIsBetter ? ours[round]! / value : value / ours[round]!
+        moreIsBetter ? ours[round] / value : value / ours[round]
       );
       const value = number(median(values));
       if (name === names[0] || value === "-") return value;
@@ -427,13 +427,13 @@ async function main(options: ReturnType<typeof parse>): Promise<void> {
     shown += table(rows) + charts.map(chart).join("") + "\n";
   }
   if (groups.includes("client")) {
-    const { address } = stack.use(await start(SERVERS[0]!));
+    const { address } = stack.use(await start(SERVERS[0]));
     const loads = clientLoads(`${address.port}`);
     shown += table(await compare(loads, present(clients), rounds)) + "\n";
   }
   progress("");
   console.log(
-    `${cpus()[0]!.model}, ${cpus().length} cores, ${Deno.build.os} ` +
+    `${cpus()[0].model}, ${cpus().length} cores, ${Deno.build.os} ` +
       `${Deno.osRelease()}, Deno ${Deno.version.deno}\n` +
       `Medians, rounds: ${rounds}. In brackets: how many times better the ` +
       `first column is.\n\n${shown}`,

@@ -3,13 +3,19 @@
 /** How the server ends: by signals, with its terminal, and without its log. */
 
 import assert from "node:assert/strict";
+import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script } from "../lib/parts/process.ts";
 import { readAll, talk, writeAll } from "../lib/parts/tcp.ts";
-import { has, TERMINAL } from "./machine.ts";
-import { ask, SERVER, startFlood, startServer } from "./pair.ts";
-
-const text = new TextEncoder().encode("perché no? ".repeat(500_000));
-const upper = new TextEncoder().encode("PERCHÉ NO? ".repeat(500_000));
+import { connectionStates, has, TERMINAL } from "./machine.ts";
+import {
+  ask,
+  SERVER,
+  startFlood,
+  startLoggedServer,
+  startServer,
+  TEXT,
+  UPPER,
+} from "./pair.ts";
 
 // On Windows a signal from outside just ends the process:
 // https://github.com/denoland/deno/pull/32689
@@ -48,14 +54,14 @@ Deno.test("ends - the first signal ends it with exit code 0", {
       using idle = await Deno.connect(server.address);
       await ask(idle, "hello\n");
       using busy = await Deno.connect(server.address);
-      const sending = writeAll(busy, text).then(() => busy.closeWrite());
+      const sending = writeAll(busy, TEXT).then(() => busy.closeWrite());
       await busy.read(new Uint8Array(1));
       server.script.kill("SIGTERM");
       await readAll(idle); // closed: half a second has passed
       const [rest] = await Promise.all([readAll(busy), sending]);
       assert.equal(
         1 + rest.length,
-        upper.length,
+        UPPER.length,
         "bytes of the reply were lost",
       );
       assert.equal((await server.script.ending()).code, 0);
@@ -80,7 +86,7 @@ Deno.test("ends - the second signal drops everything, exit code 130", {
 }, async () => {
   await using server = await startServer();
   using busy = await Deno.connect(server.address);
-  const sending = writeAll(busy, text).catch(() => {});
+  const sending = writeAll(busy, TEXT).catch(() => {});
   await busy.read(new Uint8Array(1)); // and no more: the transfer is stuck
   server.script.kill("SIGINT");
   await server.script.stdoutMatch(/stopping/);
@@ -119,24 +125,12 @@ Deno.test({
   async fn(t) {
     for (const end of ["blocked", "closed"]) {
       await t.step(end, async () => {
-        const folder = await Deno.makeTempDir();
-        const pipe = `${folder}/log`;
-        await new Deno.Command("mkfifo", { args: [pipe] }).output();
-        const shell = ["bash", "-c", 'exec "$@" >"$0"', pipe];
-        await using script = Script.start(SERVER, {
-          wrapper: shell,
-          args: ["--port", "0"],
-        });
-        const log = await Deno.open(pipe);
-        const buffer = new Uint8Array(4096);
-        const count = await log.read(buffer);
-        const line = new TextDecoder().decode(buffer.subarray(0, count!));
-        const port = Number(line.match(/:(\d+)\n/)![1]);
+        await using server = await startLoggedServer(SERVER);
+        const { script, log, address } = server;
         if (end === "closed") log.close();
         // Two lines each: far more than a pipe holds (64 KiB on Linux).
         for (let client = 0; client < 2500; client++) {
-          const reply = await talk({ hostname: "127.0.0.1", port }, "a\n");
-          assert.equal(reply, "A\n");
+          assert.equal(await talk(address, "a\n"), "A\n");
         }
         script.kill();
         if (end === "blocked") {
@@ -147,7 +141,6 @@ Deno.test({
         }
         const { code, stderr } = await script.ending();
         assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-        await Deno.remove(folder, { recursive: true });
       });
     }
   },
@@ -201,16 +194,16 @@ Deno.test("ends - the time in which it is suspended is nobody's silence", {
   server.script.kill("SIGSTOP");
   const replies = Promise.all(clients.map(async (client) => {
     using _ = client;
-    const sending = writeAll(client, text).then(() => client.closeWrite());
+    const sending = writeAll(client, TEXT).then(() => client.closeWrite());
     const [reply] = await Promise.all([readAll(client), sending]);
     return reply.length;
   }));
   replies.catch(() => {}); // told where it is awaited
   // No event ends this wait: it is longer than a quiet client may stay.
-  await new Promise((resolve) => setTimeout(resolve, 3000));
+  await pause(3000);
   server.script.kill("SIGCONT");
   for (const length of await replies) {
-    assert.equal(length, upper.length, "bytes of a reply were lost");
+    assert.equal(length, UPPER.length, "bytes of a reply were lost");
   }
   assert.equal((await server.script.ending()).code, 0);
 });
@@ -261,10 +254,10 @@ Deno.test({
 
 /** How many connections of a local port are in TIME_WAIT. */
 async function timeWait(port: number): Promise<number> {
-  const hex = port.toString(16).toUpperCase().padStart(4, "0");
-  const table = await Deno.readTextFile("/proc/net/tcp");
-  return [...table.matchAll(new RegExp(`: \\w+:${hex} \\w+:\\w+ 06 `, "g"))]
-    .length;
+  const states = await connectionStates();
+  return states.filter((state) =>
+    state.startsWith(`${port} `) && state.endsWith("TIME_WAIT")
+  ).length;
 }
 
 Deno.test({

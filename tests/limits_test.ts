@@ -3,12 +3,18 @@
 /** The server's limits, under clients that mean harm. */
 
 import assert from "node:assert/strict";
+import { setTimeout as pause } from "node:timers/promises";
 import { Script } from "../lib/parts/process.ts";
 import { exchange, readAll, talk, writeAll } from "../lib/parts/tcp.ts";
 import { cpuSeconds, has, memory } from "./machine.ts";
-import { ask, type Server, startFlood, startServer } from "./pair.ts";
-
-const text = new TextEncoder().encode("perché no? ".repeat(500_000));
+import {
+  ask,
+  type Server,
+  startFlood,
+  startServer,
+  TEXT,
+  UPPER,
+} from "./pair.ts";
 
 /** How often the server's log says something. */
 function times({ script }: Server, pattern: RegExp): number {
@@ -23,7 +29,7 @@ Deno.test("limits - a silent client is closed, a talking one is not", async () =
   const end = readAll(silent).then(() => closed = true);
   while (!closed) {
     assert.equal(await ask(talking, "still here\n"), "STILL HERE\n");
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await pause(100);
   }
   await end;
   assert.equal(await ask(talking, "and now\n"), "AND NOW\n");
@@ -33,7 +39,7 @@ Deno.test("limits - a silent client is closed, a talking one is not", async () =
 Deno.test("limits - one that reads slowly, at twice the rate of --help, is not cut off", async () => {
   await using server = await startServer(["--idle-timeout", "1"]);
   using slow = await Deno.connect(server.address);
-  const sending = writeAll(slow, text).then(() => slow.closeWrite());
+  const sending = writeAll(slow, TEXT).then(() => slow.closeWrite());
   // --help says 1.5 MB in each idle timeout. This is 3 MB a second.
   const buffer = new Uint8Array(30_000);
   let total = 0;
@@ -44,7 +50,7 @@ Deno.test("limits - one that reads slowly, at twice the rate of --help, is not c
     await pause(Math.max(0, due - performance.now()));
   }
   await sending;
-  assert.equal(total, text.length, "bytes of the reply were lost");
+  assert.equal(total, UPPER.length, "bytes of the reply were lost");
 });
 
 Deno.test({
@@ -55,22 +61,18 @@ Deno.test({
     await using server = await startServer(["--idle-timeout", "2"]);
     const replies = Array.from(
       { length: 15 },
-      () => exchange(server.address, text),
+      () => exchange(server.address, TEXT),
     );
     await server.script.stdoutMatch(/, 15 open/);
     server.script.kill("SIGSTOP");
     await pause(4000); // longer than the idle timeout
     server.script.kill("SIGCONT");
     for (const reply of await Promise.all(replies)) {
-      assert.equal(reply.length, text.length, "bytes of a reply were lost");
+      assert.equal(reply.length, UPPER.length, "bytes of a reply were lost");
     }
     assert.equal(times(server, /idle for/g), 0);
   },
 });
-
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
 
 Deno.test("limits - more clients than --max-connections wait for a place", async () => {
   await using server = await startServer(["--max-connections", "2"]);
@@ -157,7 +159,7 @@ Deno.test({
     await other.closeInput();
     assert.equal((await other.ending()).stdout, "AND I\n");
 
-    taken[0]!.close();
+    taken[0].close();
     await server.script.stdoutMatch(/127\.0\.0\.1:\d+ closed, 5 bytes in/);
     assert.equal(await talk(address, "again\n"), "AGAIN\n", "a place is free");
     taken.forEach((connection, index) => index > 0 && connection.close());
@@ -190,14 +192,14 @@ Deno.test({
     await using server = await startServer(
       [`--max-connections=${places}`, "--idle-timeout=2", "--quiet"],
     );
-    await exchange(server.address, text); // as much as a busy client costs
+    await exchange(server.address, TEXT); // as much as a busy client costs
     const before = memory(server.script.pid, "VmRSS");
     const slow = Promise.all(
       Array.from({ length: places }, async () => {
         using connection = await Deno.connect(server.address);
         let sent = 0;
         await assert.rejects(async () => {
-          while (true) sent += await connection.write(text); // until it is closed
+          while (true) sent += await connection.write(TEXT); // until it is closed
         });
         return sent;
       }),
@@ -229,7 +231,7 @@ Deno.test({
     );
     await server.script.stdoutMatch(/cannot accept, trying again: .*\n/);
     const before = cpuSeconds(server.script.pid);
-    await readAll(open[0]!); // until the idle timeout
+    await readAll(open[0]); // until the idle timeout
     const busy = cpuSeconds(server.script.pid) - before;
     assert.ok(busy < 2, `three seconds took ${busy} s of processor time`);
 

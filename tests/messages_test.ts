@@ -4,10 +4,11 @@
 
 import assert from "node:assert/strict";
 import { basename, dirname, join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
 import { talk } from "../lib/parts/tcp.ts";
 import { freePort, has, TERMINAL } from "./machine.ts";
-import { CLIENT, SERVER, startServer } from "./pair.ts";
+import { changed, CLIENT, SERVER, startServer } from "./pair.ts";
 
 const root = dirname(SERVER);
 
@@ -223,12 +224,12 @@ Deno.test({
     }
 
     await t.step("the client's time limit does not run meanwhile", async () => {
-      await using copy = await changed(CLIENT, "10_000", "1_000");
+      await using copy = await changed(CLIENT, [["10_000", "1_000"]]);
       await using server = await startServer();
       const args = ["--port", `${server.address.port}`];
       await using script = startOnTerminal(copy.path, args);
       await script.stdoutMatch(/requests net access/);
-      await new Promise((resolve) => setTimeout(resolve, 1500)); // and it would be over
+      await pause(1500); // and it would be over
       await answer(script, "y", / is connected to /);
     });
   },
@@ -236,46 +237,32 @@ Deno.test({
 
 // -------------------------------------------------------------- a changed copy
 
-/** A copy of a script with a text that is there just once replaced. */
-async function changed(path: string, before: string, after: string) {
-  const folder = await Deno.makeTempDir();
-  const copy = join(folder, "copy.ts");
-  const parts = (await Deno.readTextFile(path)).split(before);
-  assert.equal(parts.length, 2, before);
-  await Deno.writeTextFile(copy, parts.join(after));
-  return {
-    path: copy,
-    [Symbol.asyncDispose]: () => Deno.remove(folder, { recursive: true }),
-  };
-}
-
 Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) => {
   await t.step("server.ts", async () => {
-    await using copy = await changed(
-      SERVER,
+    await using copy = await changed(SERVER, [[
       "  stopOnSignal(",
       "  stopSignal(",
-    );
+    ]]);
     const { code, stderr } = await run(copy.path, { args: ["--port=0"] });
-    assert.match(stderr, /stopSignal is not defined\n[^]*copy\.ts:\d/);
+    assert.match(stderr, /stopSignal is not defined\n[^]*server\.ts:\d/);
     assert.equal(code, 1);
   });
 
   await t.step("server.ts, in what is done to the text", async () => {
-    await using copy = await changed(SERVER, "= uppercase(", "= upercase(");
+    await using copy = await changed(SERVER, [["= uppercase(", "= upercase("]]);
     await using script = Script.start(copy.path, { args: ["--port=0"] });
     assert.equal(await talk(await listening(script), "hello\n"), "");
     await script.stdoutMatch(
-      /closed, 6 bytes in, 0 bytes out, .*: ReferenceError: upercase is not defined\n +at .*copy\.ts:\d/,
+      /closed, 6 bytes in, 0 bytes out, .*: ReferenceError: upercase is not defined\n +at .*server\.ts:\d/,
     );
   });
 
   await t.step("client.ts", async () => {
-    await using copy = await changed(CLIENT, "from.read(", "form.read(");
+    await using copy = await changed(CLIENT, [["from.read(", "form.read("]]);
     await using server = await startServer();
     const args = ["--port", `${server.address.port}`];
     const { code, stderr } = await run(copy.path, { args });
-    assert.match(stderr, /form is not defined\n[^]*copy\.ts:\d/);
+    assert.match(stderr, /form is not defined\n[^]*client\.ts:\d/);
     assert.equal(code, 1);
   });
 });

@@ -2,7 +2,10 @@
 
 /** The two scripts, and what several tests ask of them. */
 
+import assert from "node:assert/strict";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
 import type { Address } from "../lib/parts/tcp.ts";
 
@@ -13,6 +16,36 @@ export const CLIENT = path("../client.ts");
 
 function path(relative: string): string {
   return fileURLToPath(new URL(relative, import.meta.url));
+}
+
+/** 6 MB of text, and the reply to it. */
+export const TEXT = new TextEncoder().encode("perché no? ".repeat(500_000));
+/** The reply to {@linkcode TEXT}. */
+export const UPPER = new TextEncoder().encode("PERCHÉ NO? ".repeat(500_000));
+
+/** A copy of a script in a folder of its own, which goes with it. */
+export interface Copy extends AsyncDisposable {
+  /** Path of the copy. */
+  readonly path: string;
+}
+
+/** Copies a script and replaces texts in it; each is there just once. */
+export async function changed(
+  script: string,
+  edits: [before: string, after: string][],
+): Promise<Copy> {
+  let text = await Deno.readTextFile(script);
+  for (const [before, after] of edits) {
+    assert.equal(text.split(before).length, 2, `just once: ${before}`);
+    text = text.replace(before, () => after);
+  }
+  const folder = await Deno.makeTempDir();
+  const path = join(folder, basename(script));
+  await Deno.writeTextFile(path, text);
+  return {
+    path,
+    [Symbol.asyncDispose]: () => Deno.remove(folder, { recursive: true }),
+  };
 }
 
 /** A server that listens. */
@@ -106,6 +139,37 @@ export async function readSlowly(
       if (buffer[at] !== reply[total + at]) throw new Error("a wrong byte");
     }
     total += count;
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    await pause(0);
   }
+}
+
+/** A server whose log is a pipe that has been read up to its first line. */
+export interface LoggedServer extends Server {
+  /** The rest of the log; closing it is the reader's death. */
+  readonly log: Deno.FsFile;
+}
+
+/** Starts a server with a named pipe for its log. */
+export async function startLoggedServer(path: string): Promise<LoggedServer> {
+  const folder = await Deno.makeTempDir();
+  const pipe = join(folder, "log");
+  await new Deno.Command("mkfifo", { args: [pipe] }).output();
+  const script = Script.start(path, {
+    wrapper: ["bash", "-c", 'exec "$@" >"$0"', pipe],
+    args: ["--port", "0"],
+  });
+  const log = await Deno.open(pipe);
+  const buffer = new Uint8Array(4096);
+  const count = await log.read(buffer);
+  const line = new TextDecoder().decode(buffer.subarray(0, count!));
+  const port = Number(line.match(/:(\d+)\n/)![1]);
+  return {
+    script,
+    log,
+    address: { hostname: "127.0.0.1", port },
+    async [Symbol.asyncDispose]() {
+      await script[Symbol.asyncDispose]();
+      await Deno.remove(folder, { recursive: true });
+    },
+  };
 }

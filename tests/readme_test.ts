@@ -15,7 +15,7 @@ const readme = await Deno.readTextFile(join(root, "README.md"));
 function section(heading: string): string {
   const [, text] = readme.split(`\n## ${heading}\n`);
   assert.ok(text !== undefined, `no section "${heading}"`);
-  return text.split("\n## ")[0]!;
+  return text.split("\n## ")[0];
 }
 
 /** The blocks of code in a section, in one language or in none. */
@@ -39,15 +39,15 @@ Deno.test("README - the short pair keeps all promises, full text too", async (t)
     .map((name) => join(folder, name));
   const [server, client, ...more] = blocks("Three pairs", "ts");
   assert.deepEqual(more, []);
-  await Deno.writeTextFile(paths[0]!, server!);
-  await Deno.writeTextFile(paths[1]!, client!);
+  await Deno.writeTextFile(paths[0], server!);
+  await Deno.writeTextFile(paths[1], client!);
   for (const task of ["check", "lint"]) {
     await t.step(task, () => succeeds([Deno.execPath(), task, ...paths]));
   }
 
   const port = `${freePort()}`;
   {
-    await using server = Script.start(paths[0]!, { args: [port] });
+    await using server = Script.start(paths[0], { args: [port] });
     await listening(server);
     await t.step("the server", () =>
       succeeds([
@@ -55,7 +55,7 @@ Deno.test("README - the short pair keeps all promises, full text too", async (t)
         ...[join(root, "lib", "conformance.ts"), "--strict", "--port", port],
       ]));
     await t.step("5 MB through both", async () => {
-      await using client = Script.start(paths[1]!, { args: [port] });
+      await using client = Script.start(paths[1], { args: [port] });
       const text = "perché no? ß\n".repeat(350_000);
       await client.write(text);
       await client.closeInput();

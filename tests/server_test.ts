@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { readAll, reset, talk, writeAll } from "../lib/parts/tcp.ts";
-import { ask, readSlowly, startServer } from "./pair.ts";
+import { ask, readSlowly, startServer, TEXT, UPPER } from "./pair.ts";
 
 Deno.test("server - listens on IPv4, IPv6 and names", async (t) => {
   const cases: [hostname: string, shown: RegExp, connectTo: string][] = [
@@ -58,19 +58,17 @@ Deno.test("server - the log says where it listens, and has a line when a client 
 });
 
 Deno.test("server - every byte of the reply comes after the end of input, to slow readers", async () => {
-  const text = "perché no? ".repeat(500_000);
-  const upper = new TextEncoder().encode(text.toUpperCase());
   await using server = await startServer();
   // Where a full socket meets the end of input is chance.
   for (let round = 0; round < 3; round++) {
     await Promise.all(Array.from({ length: 4 }, async () => {
       using connection = await Deno.connect(server.address);
       const [length] = await Promise.all([
-        readSlowly(connection, upper),
-        writeAll(connection, new TextEncoder().encode(text))
+        readSlowly(connection, UPPER),
+        writeAll(connection, TEXT)
           .then(() => connection.closeWrite()),
       ]);
-      assert.equal(length, upper.length, "bytes of the reply were lost");
+      assert.equal(length, UPPER.length, "bytes of the reply were lost");
     }));
   }
 });
@@ -81,7 +79,7 @@ Deno.test("server - a reset in a transfer is that client's, and one line", async
   await ask(other, "hello\n");
   for (let client = 0; client < 20; client++) {
     await reset(server.address, async (send, reply) => {
-      send("perché no? ".repeat(500_000));
+      send(TEXT);
       await reply;
     });
   }

@@ -16,6 +16,7 @@
 
 import { Buffer } from "node:buffer";
 import { parseArgs } from "node:util";
+import { setTimeout as pause } from "node:timers/promises";
 import { fail } from "../lib/parts/options.ts";
 import {
   type Address,
@@ -68,7 +69,7 @@ const TEXTS: Exchange[][] = [
 ];
 
 function any<T>(choices: T[]): T {
-  return choices[Math.floor(choices.length * Math.random())]!;
+  return choices[Math.floor(choices.length * Math.random())];
 }
 
 /** A whole number from 0 to below `end`, small ones more often. */
@@ -112,7 +113,7 @@ const KINDS: Kind[] = [
     isRight: true,
     atOnce: 4,
     run: (address) =>
-      sendAndRead(address, someLines(5000), () => moment(some(20))),
+      sendAndRead(address, someLines(5000), () => pause(some(20))),
   },
   {
     name: "talk, line by line",
@@ -169,7 +170,7 @@ const KINDS: Kind[] = [
         Array.from({ length: 50 }, () => Deno.connect(address)),
       );
       sockets.forEach((socket) => socket.close());
-      await moment(200);
+      await pause(200);
     },
   },
   {
@@ -229,10 +230,6 @@ async function expectBytes(
   }
 }
 
-function moment(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-
 // -------------------------------------------------------------------- program
 
 const { values } = parseArgs({
@@ -272,7 +269,7 @@ async function allGone(): Promise<true> {
       Array.from({ length: kind.atOnce }, () => again(kind))
     ),
   );
-  while (descriptors() > descriptorsBefore) await moment(50);
+  while (descriptors() > descriptorsBefore) await pause(50);
   return true;
 }
 

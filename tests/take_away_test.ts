@@ -9,7 +9,8 @@
  */
 
 import assert from "node:assert/strict";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
 import {
   type Address,
@@ -19,8 +20,18 @@ import {
   talk,
   writeAll,
 } from "../lib/parts/tcp.ts";
-import { has } from "./machine.ts";
-import { ask, CLIENT, readSlowly, SERVER, startFlood } from "./pair.ts";
+import { connectionStates, has } from "./machine.ts";
+import {
+  ask,
+  changed,
+  CLIENT,
+  readSlowly,
+  SERVER,
+  startFlood,
+  startLoggedServer,
+  TEXT,
+  UPPER,
+} from "./pair.ts";
 
 interface Row {
   /** What is taken away, as README.md has it. */
@@ -37,9 +48,6 @@ interface Row {
 }
 
 // ------------------------------------------------------------ the experiments
-
-const text = new TextEncoder().encode("perché no? ".repeat(500_000));
-const upper = new TextEncoder().encode("PERCHÉ NO? ".repeat(500_000));
 
 /** An experiment with a server that listens. */
 function withServer(
@@ -86,11 +94,11 @@ async function secondIsServed(address: Address): Promise<boolean> {
 async function replyIsWhole(address: Address): Promise<boolean> {
   using connection = await Deno.connect(address);
   const [length] = await Promise.all([
-    readSlowly(connection, upper).catch(() => 0),
-    writeAll(connection, text).then(() => connection.closeWrite())
+    readSlowly(connection, UPPER).catch(() => 0),
+    writeAll(connection, TEXT).then(() => connection.closeWrite())
       .catch(() => {}),
   ]);
-  return length === upper.length;
+  return length === UPPER.length;
 }
 
 function equal(one: Uint8Array, other: Uint8Array): boolean {
@@ -137,12 +145,12 @@ async function silentOneIsClosed(address: Address): Promise<boolean> {
 
 async function transferEnds(address: Address, server: Script) {
   using busy = await Deno.connect(address);
-  const sending = writeAll(busy, text).then(() => busy.closeWrite());
+  const sending = writeAll(busy, TEXT).then(() => busy.closeWrite());
   await busy.read(new Uint8Array(1));
   server.kill("SIGTERM");
   const [rest] = await Promise.all([readAll(busy), sending])
     .catch(() => [new Uint8Array(0)]);
-  return 1 + rest.length === upper.length;
+  return 1 + rest.length === UPPER.length;
 }
 
 /**
@@ -151,10 +159,10 @@ async function transferEnds(address: Address, server: Script) {
  */
 async function goodbyeTakesNothingBack(address: Address): Promise<boolean> {
   using client = await Deno.connect(address);
-  const long = text.subarray(0, 2_000_000); // fits where nobody has to read
+  const long = TEXT.subarray(0, 2_000_000); // fits where nobody has to read
   await writeAll(client, long);
   const { port } = client.localAddr as Deno.NetAddr;
-  while (!await hasSaidGoodbye(port)) await turn();
+  while (!await hasSaidGoodbye(port)) await pause(10);
   await client.write(Uint8Array.of(0x61)).catch(() => {});
   const reply = await readAll(client).catch(() => new Uint8Array(0));
   return reply.length >= long.length - 1;
@@ -162,41 +170,21 @@ async function goodbyeTakesNothingBack(address: Address): Promise<boolean> {
 
 /** Whether the other end of a local connection has closed its sending side. */
 async function hasSaidGoodbye(port: number): Promise<boolean> {
-  const hex = port.toString(16).toUpperCase().padStart(4, "0");
-  const table = await Deno.readTextFile("/proc/net/tcp");
-  const [, state] =
-    table.match(new RegExp(` \\w+:\\w+ \\w+:${hex} (\\w\\w) `)) ??
-      [];
-  return state !== "01"; // ESTABLISHED
-}
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 10));
+  const states = await connectionStates();
+  return !states.some((state) =>
+    state.includes(` ${port} `) && state.endsWith("ESTABLISHED")
+  );
 }
 
 /** Whether the server answers while nobody reads its log. */
 async function goesOnWithoutLogReader(path: string): Promise<boolean> {
-  const folder = await Deno.makeTempDir();
-  const pipe = join(folder, "log");
-  await new Deno.Command("mkfifo", { args: [pipe] }).output();
-  await using _server = Script.start(path, {
-    wrapper: ["bash", "-c", 'exec "$@" >"$0"', pipe],
-    args: ["--port", "0"],
-  });
-  using log = await Deno.open(pipe);
-  const buffer = new Uint8Array(4096);
-  const count = await log.read(buffer);
-  const line = new TextDecoder().decode(buffer.subarray(0, count!));
-  const address = {
-    hostname: "127.0.0.1",
-    port: Number(line.match(/:(\d+)\n/)![1]),
-  };
+  await using server = await startLoggedServer(path);
+  using _log = server.log;
   let goesOn = true;
   // Two lines each: more than a pipe holds, which is 64 KiB.
   for (let client = 0; goesOn && client < 1000; client++) {
-    goesOn = await happens(talk(address, "a\n"));
+    goesOn = await happens(talk(server.address, "a\n"));
   }
-  await Deno.remove(folder, { recursive: true });
   return goesOn;
 }
 
@@ -248,7 +236,7 @@ async function earlyEndIsTold(path: string): Promise<boolean> {
   await connection.write(new TextEncoder().encode("ONE\n"));
   await client.stdoutMatch(/ONE/);
   await connection.closeWrite();
-  await new Promise((resolve) => setTimeout(resolve, 200)); // it reads the end
+  await pause(200); // it reads the end
   await client.write("two\n");
   await client.closeInput();
   return (await client.ending()).code === 1;
@@ -372,7 +360,7 @@ const ROWS: Row[] = [
     without: "clients that flood hold all others up for seconds",
     script: SERVER,
     edits: [[
-      "      return othersTurn(); // the pipe asks for no more before this settles\n",
+      "return othersTurn();",
       "",
     ]],
     holds: withServer(newcomersAreServed),
@@ -456,7 +444,7 @@ const ROWS: Row[] = [
 Deno.test("README - what you may leave out is what is taken away here", async () => {
   const readme = await Deno.readTextFile(join(dirname(SERVER), "README.md"));
   const [, here] = readme.split("\n### What you may leave out\n");
-  const [, , ...rows] = here!.split("\n## ")[0]!.match(/^\|.*\|$/gm)!;
+  const [, , ...rows] = here!.split("\n## ")[0].match(/^\|.*\|$/gm)!;
   const plain = rows.map((row) => row.replaceAll("`", "").split(/ *\| */));
   assert.deepEqual(
     plain.map((cells) => cells.slice(1, -1)),
@@ -469,23 +457,15 @@ for (const { part, without, script, edits, holds, needs } of ROWS) {
     name: `without ${part}: ${without}`,
     ignore: Deno.build.os !== "linux" || needs !== undefined && !has(needs),
     async fn() {
-      const folder = await Deno.makeTempDir();
-      const copy = join(folder, basename(script));
-      let changed = await Deno.readTextFile(script);
-      for (const [before, after] of edits) {
-        assert.equal(changed.split(before).length, 2, `just once: ${before}`);
-        changed = changed.replace(before, () => after);
-      }
-      await Deno.writeTextFile(copy, changed);
+      await using copy = await changed(script, edits);
       assert.ok(
         await holds(script),
         "the script as it is does not hold its promise",
       );
       assert.ok(
-        !await holds(copy),
+        !await holds(copy.path),
         "it was taken out, and nothing went wrong: what is it for?",
       );
-      await Deno.remove(folder, { recursive: true });
     },
   });
 }

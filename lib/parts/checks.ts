@@ -8,6 +8,7 @@
  * @module
  */
 
+import { setTimeout as pause } from "node:timers/promises";
 import { type Facts, number } from "./causes.ts";
 import { Broken, type Service, type Step, type TestClient } from "./service.ts";
 import { reset, within } from "./tcp.ts";
@@ -321,7 +322,7 @@ export const checks: Check[] = [
     promise: "a client that pauses for 2.5 s between two lines is served",
     run: (service) =>
       service.converse([
-        { send: "one\n", reply: "ONE\n", meanwhile: () => sleep(2500) },
+        { send: "one\n", reply: "ONE\n", meanwhile: () => pause(2500) },
         { send: "two\n", reply: "TWO\n" },
       ], {
         diagnosis: ({ text, ending }) =>
@@ -338,10 +339,10 @@ export const checks: Check[] = [
       // once: the system itself stalls when it has to buffer so much.
       for (const size of [10_000_000, 9_000_000]) {
         const { text, upper } = numbered(size);
-        let pause = 100; // all buffers are full by then
+        let wait = 100; // all buffers are full by then
         await service.expect(text, upper, {
           endAtOnce: true,
-          beforeRead: () => sleep(pause).then(() => pause = 1),
+          beforeRead: () => pause(wait).then(() => wait = 1),
           atMost: 16 * 1024,
           diagnosis: lostTail,
         });
@@ -607,10 +608,6 @@ function numbered(size: number): { text: Uint8Array; upper: Uint8Array } {
     text: made.text.subarray(0, end),
     upper: made.upper.subarray(0, end),
   };
-}
-
-function sleep(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 /** Why a text with the end of input right behind it has no reply at all. */

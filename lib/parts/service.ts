@@ -172,8 +172,8 @@ export class Service {
     let wait = this.answersAtOnce;
     let count = 0;
     for (const [place, step] of steps.entries()) {
-      client.send(sends[place]!);
-      count += replies[place]!.length;
+      client.send(sends[place]);
+      count += replies[place].length;
       if (endAtOnce && step === steps.at(-1)) break;
       if (
         wait && !await client.until(() => client.count >= count, this.#patience)

@@ -66,7 +66,7 @@ export function lines(name: string, length: number): string {
     while (line.length < LINE) {
       // A linear congruential generator; its low bits are the poor ones.
       seed = Math.imul(seed, 1103515245) + 12345;
-      line.push(words[(seed >>> 8) % words.length]!);
+      line.push(words[(seed >>> 8) % words.length]);
     }
     const whole = `${line.join(space)}\n`;
     bytes += encoder.encode(whole).length;
