@@ -48,7 +48,7 @@ interface Server {
 
 // ----------------------------------------------------------------- right servers
 
-const RIGHT: Server[] = [
+const ORDINARY: Server[] = [
   {
     name: "a textbook's server in Java",
     command: ["java", path("peers/Textbook.java")],
@@ -193,8 +193,8 @@ const WRONG = Object.entries(FAULTS).map(
   }),
 );
 
-/** Faults that live in C or in chance: one check is asked, again and again. */
-const CHANCE: Record<string, [check: string, cause: RegExp]> = {
+/** Faults that live in C or in Node: one check is asked until it finds them. */
+const ELSEWHERE: Record<string, [check: string, cause: RegExp]> = {
   "a pipe in Node that lacks allowHalfOpen": [
     "slow-reader",
     /closed the connection before all/,
@@ -217,8 +217,8 @@ const CHANCE: Record<string, [check: string, cause: RegExp]> = {
 };
 
 /** The servers with such faults; `program` is the one in C. */
-function byChance(program: string): Server[] {
-  return Object.entries(CHANCE).map(([name, [breaks, cause]]) => {
+function elsewhere(program: string): Server[] {
+  return Object.entries(ELSEWHERE).map(([name, [breaks, cause]]) => {
     const inNode = name.startsWith("a pipe in Node");
     return {
       name,
@@ -265,7 +265,11 @@ async function judge(server: Server): Promise<void> {
     found = await report(server);
   }
   const expected = words(breaks);
-  assert.deepEqual(named(found, "broken", "not meant"), expected);
+  assert.deepEqual(
+    named(found, "broken", "not meant"),
+    expected,
+    "the checks that its fault breaks",
+  );
   // A textbook's server is held to the checks of one line alone.
   const meant = checks.filter((check) => check.oneLine || !oneReply)
     .map(({ name }) => name);
@@ -293,13 +297,13 @@ Deno.test({
   async fn(t) {
     const folder = await Deno.makeTempDir();
     try {
-      const program = `${folder}/threads`;
+      const program = `${folder}/faults`;
       if (has("cc")) {
-        const args = ["-pthread", path("wrong/threads.c"), "-o", program];
+        const args = ["-pthread", path("wrong/faults.c"), "-o", program];
         assert((await new Deno.Command("cc", { args }).output()).success);
       }
       // Eight at a time: most of what they take is waiting.
-      const next = [...RIGHT, ...byChance(program), ...WRONG].values();
+      const next = [...ORDINARY, ...elsewhere(program), ...WRONG].values();
       await Promise.all(Array.from({ length: 8 }, async () => {
         for (const server of next) {
           const missing = words(server.needs ?? "").find((one) => !has(one));
@@ -318,7 +322,7 @@ Deno.test({
 });
 
 Deno.test("checks - each of them finds a wrong server", () => {
-  const found = [...Object.values(FAULTS), ...Object.values(CHANCE)]
+  const found = [...Object.values(FAULTS), ...Object.values(ELSEWHERE)]
     .flatMap(([breaks]) => words(breaks));
   assert.deepEqual(checks.filter(({ name }) => !found.includes(name)), []);
 });

@@ -10,7 +10,7 @@ import type { Ending } from "../lib/parts/process.ts";
 import { type Address, readAll, writeAll } from "../lib/parts/tcp.ts";
 import { has, TERMINAL } from "./machine.ts";
 import { startClient, startServer } from "./pair.ts";
-import { wrongServer } from "./wrong/in_process.ts";
+import { serveHere } from "./serve.ts";
 
 /** Runs the client on an input and gives its ending. */
 async function client(
@@ -47,7 +47,7 @@ Deno.test("client - standard input to the server, replies to standard output, ex
 });
 
 Deno.test("client - bytes stay untouched both ways, also after the end of input", async () => {
-  await using echo = wrongServer(async (socket) => {
+  await using echo = serveHere(async (socket) => {
     await writeAll(socket, await readAll(socket));
   });
   const input = crypto.getRandomValues(new Uint8Array(65_536));
@@ -68,7 +68,7 @@ Deno.test("client - a reply is printed before the input ends", async () => {
 });
 
 Deno.test("client - a textbook's server that is quicker than the end of a short input", async () => {
-  await using textbook = wrongServer(replyOnce);
+  await using textbook = serveHere(replyOnce);
   await using script = startClient(textbook.address);
   await script.write("ciao\n");
   await script.stdoutMatch(/BYE\n/); // and closed: now the client waits 500 ms
@@ -79,7 +79,7 @@ Deno.test("client - a textbook's server that is quicker than the end of a short 
 });
 
 Deno.test("client - a server that closes in the middle of 5 MB, after a reply", async () => {
-  await using closing = wrongServer(replyOnce);
+  await using closing = serveHere(replyOnce);
   const input = new Uint8Array(5_000_000);
   const { code, stdout, stderr } = await client(closing.address, input);
   // A reset takes away what was not read yet, on Windows.

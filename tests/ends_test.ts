@@ -101,7 +101,6 @@ Deno.test("ends - the second signal drops everything, exit code 130", {
 
 Deno.test({
   name: "ends - one Ctrl-C that `deno task` passes on is one (python3)",
-  // Before, it knew no --eval.
   ignore: windows || !has("python3"),
   async fn() {
     const task = [Deno.execPath(), "task", "--eval"];

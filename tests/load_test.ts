@@ -7,7 +7,7 @@ import { type Ending, Script } from "../lib/parts/process.ts";
 import { writeAll } from "../lib/parts/tcp.ts";
 import { lines, SENTENCES } from "../lib/parts/texts.ts";
 import { freePort } from "./machine.ts";
-import { type WrongServer, wrongServer } from "./wrong/in_process.ts";
+import { serveHere, type ServerHere } from "./serve.ts";
 
 const LOAD = join(import.meta.dirname!, "..", "lib", "load.ts");
 
@@ -20,8 +20,8 @@ async function load(...args: string[]): Promise<Ending> {
 }
 
 /** A service with the reply to each chunk that it is told; null closes. */
-function replying(reply: (text: string) => string | null): WrongServer {
-  return wrongServer(async (socket) => {
+function replying(reply: (text: string) => string | null): ServerHere {
+  return serveHere(async (socket) => {
     const decoder = new TextDecoder();
     const buffer = new Uint8Array(64 * 1024);
     while (true) {

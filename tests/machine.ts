@@ -57,7 +57,10 @@ export function cpuSeconds(pid: number): number {
   return (Number(fields[12]) + Number(fields[13])) / 100; // clock ticks
 }
 
-/** The states of this machine's TCP connections, local port first: `"6789 52011 TIME_WAIT"`. */
+/**
+ * This machine's TCP connections: local port, remote port, state, such as
+ * `"6789 52011 TIME_WAIT"`. Some may be missing while others come and go.
+ */
 export async function connectionStates(): Promise<string[]> {
   const table = await Deno.readTextFile("/proc/net/tcp");
   const rows = table.matchAll(/: \w+:(\w+) \w+:(\w+) (\w\w) /g);
@@ -68,6 +71,7 @@ export async function connectionStates(): Promise<string[]> {
 
 /** Linux's numbers in the field's words: those that tests ask for. */
 const STATES: Record<string, string> = {
-  "01": "ESTABLISHED",
+  "04": "FIN_WAIT1",
+  "05": "FIN_WAIT2",
   "06": "TIME_WAIT",
 };

@@ -171,9 +171,7 @@ async function goodbyeTakesNothingBack(address: Address): Promise<boolean> {
 /** Whether the other end of a local connection has closed its sending side. */
 async function hasSaidGoodbye(port: number): Promise<boolean> {
   const states = await connectionStates();
-  return !states.some((state) =>
-    state.includes(` ${port} `) && state.endsWith("ESTABLISHED")
-  );
+  return states.some((state) => state.includes(` ${port} FIN_WAIT`));
 }
 
 /** Whether the server answers while nobody reads its log. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * What the programs of this folder do in the same way: read the command line,
+ * What `conformance.ts` and `load.ts` do in the same way: read the command line,
  * show what goes on, and say what went wrong.
  *
  * @module
@@ -9,7 +9,7 @@
 
 import type { Address } from "./tcp.ts";
 
-/** Options that every program has, for `parseArgs()`. */
+/** Options that both programs have, for `parseArgs()`. */
 export const COMMON = {
   hostname: { type: "string", default: "127.0.0.1" },
   port: { type: "string", short: "p", default: "6789" },

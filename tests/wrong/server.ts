@@ -11,7 +11,7 @@
  */
 
 import { writeAll } from "../../lib/parts/tcp.ts";
-import { wrongServer } from "./in_process.ts";
+import { serveHere } from "../serve.ts";
 
 type Serve = (connection: Deno.TcpConn) => Promise<void>;
 
@@ -333,7 +333,7 @@ if (handle === undefined) {
   console.error(`wrong: no such fault: ${JSON.stringify(fault)}`);
   Deno.exit(2);
 }
-const { address } = wrongServer(handle, {
+const { address } = serveHere(handle, {
   port: Number(port),
   inTurn: fault === "one client at a time",
   onError: (error) => {

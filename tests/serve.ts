@@ -2,15 +2,15 @@
 
 /** A server in this process that does to its clients what a test tells it. */
 
-import type { Address } from "../../lib/parts/tcp.ts";
+import type { Address } from "../lib/parts/tcp.ts";
 
 /** A server that listens until it goes out of scope. */
-export interface WrongServer extends AsyncDisposable {
+export interface ServerHere extends AsyncDisposable {
   /** Where it listens. */
   readonly address: Address;
 }
 
-/** How {@linkcode wrongServer} accepts clients. */
+/** How {@linkcode serveHere} accepts clients. */
 export interface AcceptOptions {
   /** Where to listen. @default 0, a free port */
   port?: number;
@@ -21,10 +21,10 @@ export interface AcceptOptions {
 }
 
 /** Serves each client with `serve`, and closes its connection after it. */
-export function wrongServer(
+export function serveHere(
   serve: (socket: Deno.TcpConn) => Promise<unknown>,
   { port = 0, inTurn = false, onError = () => {} }: AcceptOptions = {},
-): WrongServer {
+): ServerHere {
   const listener = Deno.listen({ hostname: "127.0.0.1", port });
   const open = new Map<Deno.TcpConn, Promise<void>>();
   let closed = false;

@@ -2,7 +2,7 @@
 
 // Servers with faults that C invites, a thread for each client:
 //
-//     cc -pthread tests/wrong/threads.c -o threads && ./threads FAULT
+//     cc -pthread tests/wrong/faults.c -o faults && ./faults FAULT
 //
 // What is not the fault is done as in ../peers/threads.c; ASCII alone.
 
@@ -95,7 +95,7 @@ static void *run(void *argument) {
 }
 
 int main(int argc, char **argv) {
-  fault = argc > 1 ? argv[1] : "none";
+  fault = argc > 1 ? argv[1] : "";
   signal(SIGPIPE, is("dies of SIGPIPE") ? SIG_DFL : SIG_IGN);
   signal(SIGCHLD, SIG_IGN);
   int listener = socket(AF_INET, SOCK_STREAM, 0);
