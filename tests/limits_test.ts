@@ -210,7 +210,7 @@ Deno.test({
       assert.ok(sent < 64e6, `the server took ${sent} bytes and gave none`);
     }
     const cost = (memory(server.script.pid, "VmHWM") - before) / places;
-    // Measured: 1.0 and 1.1 MB each. Without backpressure it is all that they send.
+    // tests/README.md has the figure. Without backpressure it is all that they send.
     assert.ok(cost < 4e6, `the server kept ${cost} bytes for each`);
     await server.script.stdoutMatch(/^(.*\n){52}/); // two lines, and theirs
     assert.equal(times(server, /: idle for 2 s\n/g), places);
