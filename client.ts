@@ -152,8 +152,8 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
     if (interactive) {
       waiting = setTimeout(() => say(`waiting for ${format(options)}`), 1000);
     }
-    // Makes connect() fail with a TimeoutError. (Not setTimeout(): the first one in
-    // a process slows its start. Above, a person is waiting anyway.)
+    // Makes connect() fail with a TimeoutError. (A process that uses setTimeout() or
+    // clearTimeout() starts later. It is used only where a person is waiting anyway.)
     const signal = AbortSignal.timeout(TIME_LIMIT);
     // Makes the socket, and waits for the three-way handshake.
     clientSocket = await Deno.connect({ ...options, signal });
@@ -161,8 +161,8 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
   } catch (error) {
     cannotConnect(error, options);
   }
-  clearTimeout(waiting);
   if (interactive) {
+    clearTimeout(waiting);
     const { localAddr, remoteAddr } = clientSocket;
     const end = Deno.build.os === "windows"
       ? "Ctrl-Z, Enter"
@@ -246,28 +246,22 @@ function showUsage(): never {
 /** Says why there is no connection, and what to do about it. */
 function cannotConnect(error: unknown, options: Options): never {
   const address = format(options);
+  let why = `${messageOf(error)}; check --hostname`;
   if (error instanceof Deno.errors.ConnectionRefused) {
-    fail(
-      `nothing listens on ${address}; start the server first: ` +
-        `deno run --allow-net server.ts --port ${options.port}; if it runs, ` +
-        `give the --hostname and --port of its first line (127.0.0.1 there ` +
-        `works only on the same machine: see its --help)`,
-    );
-  }
-  if (error instanceof Deno.errors.NotCapable) {
-    fail(`no permission for ${address}; run it with deno run --allow-net`);
-  }
-  if (error instanceof DOMException && error.name === "TimeoutError") {
-    fail(
-      `${address} has not answered in ${TIME_LIMIT / 1000} s; ` +
-        `check --hostname, and the firewalls on the way`,
-    );
-  }
-  if (
+    why = `nothing listens there; start the server first: ` +
+      `deno run --allow-net server.ts --port ${options.port}; if it runs, ` +
+      `give the --hostname and --port of its first line (127.0.0.1 there ` +
+      `works only on the same machine: see its --help)`;
+  } else if (error instanceof Deno.errors.NotCapable) {
+    why = "no permission; run it with deno run --allow-net";
+  } else if (error instanceof DOMException && error.name === "TimeoutError") {
+    why = `no answer in ${TIME_LIMIT / 1000} s; ` +
+      `check --hostname, and the firewalls on the way`;
+  } else if (
     error instanceof Deno.errors.ConnectionReset ||
     error instanceof Deno.errors.NotConnected
   ) lost(address, error); // the server reset the connection at once
-  fail(`cannot reach ${address}: ${messageOf(error)}; check --hostname`);
+  fail(`cannot reach ${address}: ${why}`);
 }
 
 /** Ends the process with one line that says what went wrong, and what to do. */
@@ -312,12 +306,9 @@ function messageOf(error: unknown): string {
 }
 
 /** An address as people write it; IPv6 in brackets. */
-function format(
-  { hostname, port }: { hostname: string; port: number },
-): string {
-  return hostname.includes(":")
-    ? `[${hostname}]:${port}`
-    : `${hostname}:${port}`;
+function format({ hostname, port }: Options): string {
+  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+  return `${host}:${port}`;
 }
 
 if (import.meta.main) {

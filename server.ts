@@ -151,51 +151,44 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
   /** Makes a stream at the beginning of a text. */
   constructor() {
     // TCP cuts anywhere: the bytes of a character that is not whole wait here.
-    let begun = NOTHING;
+    let begun = new Uint8Array(0);
     super({
       transform(chunk, controller) { // called for each chunk
-        const length = begun.length + chunk.length;
-        makeRoom(length);
-        input.set(begun);
-        input.set(chunk, begun.length);
-        const end = length - unfinished(length);
-        begun = end < length ? input.slice(end, length) : NOTHING; // a copy
+        for (let start = 0; start < chunk.length; start += BLOCK) {
+          const block = chunk.subarray(start, start + BLOCK);
+          input.set(begun);
+          input.set(block, begun.length);
+          const length = begun.length + block.length;
+          const end = length - unfinished(length);
+          begun = input.slice(end, length); // a copy
 
-        const reply = uppercase(end);
-        if (reply.length > chunk.length) {
-          controller.enqueue(reply.slice());
-        } else if (reply.length > 0) {
-          chunk.set(reply); // not slice(): new memory for each chunk is slow
-          controller.enqueue(chunk.subarray(0, reply.length));
+          const reply = uppercase(end);
+          if (reply.length > block.length) {
+            controller.enqueue(reply.slice());
+          } else {
+            block.set(reply); // not slice(): new memory for each chunk is slow
+            controller.enqueue(block.subarray(0, reply.length));
+          }
         }
       },
       flush(controller) { // called once, at the end
-        if (begun.length > 0) controller.enqueue(begun);
+        controller.enqueue(begun);
       },
     });
   }
 }
 
-const NOTHING = new Uint8Array(0);
-
+/** Longer chunks are uppercased in blocks of so many bytes. */
+const BLOCK = 256 * 1024;
 // All streams share this memory: transform() has no await, so only one uses it at
-// a time. At the end it may read or write a few bytes too many: SPARE makes room. A
-// DataView reads and writes four bytes as one number, at any place; `true` means
+// a time. There are a few bytes more, for what waited and for the end. No uppercase
+// has more than three times the bytes: "ΐ" has 2, and then 6.
+const input = new Uint8Array(BLOCK + 16);
+const output = new Uint8Array(3 * input.length);
+// A DataView reads and writes four bytes as one number, at any place; `true` means
 // the lowest byte first, as in `replies` on each machine that Deno runs on.
-const SPARE = 8;
-let input = NOTHING;
-let output = NOTHING;
-let inputWords = new DataView(input.buffer);
-let outputWords = new DataView(output.buffer);
-
-function makeRoom(length: number): void {
-  if (input.length >= length + SPARE) return;
-  input = new Uint8Array(length + SPARE);
-  // No uppercase has more than three times the bytes: "ΐ" has 2, and then 6.
-  output = new Uint8Array(3 * length + SPARE);
-  inputWords = new DataView(input.buffer);
-  outputWords = new DataView(output.buffer);
-}
+const inputWords = new DataView(input.buffer);
+const outputWords = new DataView(output.buffer);
 
 /** How many bytes at the end of the input may begin a character without its rest. */
 function unfinished(length: number): number {
@@ -213,49 +206,21 @@ function unfinished(length: number): number {
 /** Uppercases the input up to `end`; the reply is valid until the next call. */
 function uppercase(end: number): Uint8Array {
   // 0xff is no ASCII and no later byte of a character: no loop goes beyond it.
-  input.fill(0xff, end, end + SPARE);
+  input.fill(0xff, end, end + 8);
   let from = 0; // where we are in the input
   let to = 0; // and in the output
   while (from < end) {
     const count = uppercaseAscii(from, to);
     from += count;
     to += count;
-    // All other characters. (A function of its own was slower.) `^ 0x80` turns a
-    // later byte, 10xxxxxx, into 00xxxxxx. Only later bytes become less than 0x40.
     while (input[from] >= 0x80 && from < end) {
-      const first = input[from];
-      const second = input[from + 1] ^ 0x80;
-      let point = 0; // the code point
-      // Its bytes, or 1 if this is no UTF-8. Each point has one form alone, the
-      // shortest (Unicode 16.0, table 3-7).
-      let size = 1;
-      if (first < 0xe0) {
-        point = (first & 0x1f) << 6 | second;
-        if (second < 0x40 && first >= 0xc2) size = 2;
-      } else if (first < 0xf0) {
-        const third = input[from + 2] ^ 0x80;
-        point = (first & 0x0f) << 12 | second << 6 | third;
-        const surrogate = point >= 0xd800 && point <= 0xdfff; // no characters
-        if ((second | third) < 0x40 && point >= 0x800 && !surrogate) size = 3;
-      } else {
-        const third = input[from + 2] ^ 0x80;
-        const fourth = input[from + 3] ^ 0x80;
-        point = (first & 0x0f) << 18 | second << 12 | third << 6 | fourth;
-        // 0x0f and not 0x07: a first byte from 0xf8 on gives no point that exists.
-        const exists = point >= 0x10000 && point <= 0x10ffff;
-        if ((second | third | fourth) < 0x40 && exists) size = 4;
-      }
-      if (size === 1) {
+      const point = codePoint(from);
+      if (point === NO_UTF8) {
         output[to++] = input[from++];
-        continue;
+      } else {
+        to += putReply(point, to);
+        from += point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
       }
-      if (replies[2 * point + 1] === 0) learn(point);
-      const rest = replies[2 * point + 1];
-      // Always eight bytes; the next reply goes over those that are too many.
-      outputWords.setInt32(to, replies[2 * point], true);
-      outputWords.setInt32(to + 4, rest, true);
-      to += rest >>> 24; // the eighth byte: the reply's length
-      from += size;
     }
   }
   return output.subarray(0, to);
@@ -264,13 +229,10 @@ function uppercase(end: number): Uint8Array {
 /** Uppercases ASCII up to the next other character; returns how many bytes. */
 function uppercaseAscii(start: number, to: number): number {
   let from = start;
-  // Four bytes at a time.
-  let word = inputWords.getInt32(from, true);
-  while ((word & TOP_BITS) === 0) {
-    outputWords.setInt32(to, uppercaseWord(word), true);
+  while ((inputWords.getInt32(from, true) & TOP_BITS) === 0) {
+    uppercaseWord(from, to);
     from += 4;
     to += 4;
-    word = inputWords.getInt32(from, true);
   }
   // The last ones before another character, byte by byte.
   for (let byte = input[from]; byte < 0x80; byte = input[++from]) {
@@ -290,9 +252,41 @@ const TOP_BITS = 0x80808080;
  * has not, the byte is a small letter, and loses its bit 0x20: "a" is 0x61, and "A"
  * is 0x41. No sum is above 0xff, so no byte changes its neighbour.
  */
-function uppercaseWord(word: number): number {
+function uppercaseWord(from: number, to: number): void {
+  const word = inputWords.getInt32(from, true);
   const small = (word + 0x1f1f1f1f) & ~(word + 0x05050505) & TOP_BITS;
-  return word ^ (small >>> 2); // 0x80 >>> 2 is 0x20, also in a negative number
+  // 0x80 >>> 2 is 0x20, also in a negative number.
+  outputWords.setInt32(to, word ^ (small >>> 2), true);
+}
+
+/** Instead of a code point. */
+const NO_UTF8 = -1;
+
+/**
+ * The code point of the character that begins here, which is not ASCII. Each code
+ * point has one form alone, the shortest (Unicode 16.0, table 3-7).
+ */
+function codePoint(from: number): number {
+  // `^ 0x80` turns a later byte, 10xxxxxx, into 00xxxxxx, which is less than 0x40.
+  // No other byte becomes less than that.
+  const first = input[from];
+  const second = input[from + 1] ^ 0x80;
+  if (first < 0xe0) {
+    const point = (first & 0x1f) << 6 | second;
+    return second < 0x40 && first >= 0xc2 ? point : NO_UTF8;
+  }
+  const third = input[from + 2] ^ 0x80;
+  if (first < 0xf0) {
+    const point = (first & 0x0f) << 12 | second << 6 | third;
+    const surrogate = point >= 0xd800 && point <= 0xdfff; // no characters
+    const valid = (second | third) < 0x40 && point >= 0x800 && !surrogate;
+    return valid ? point : NO_UTF8;
+  }
+  const fourth = input[from + 3] ^ 0x80;
+  // 0x0f and not 0x07: a first byte from 0xf8 on gives no point that exists.
+  const point = (first & 0x0f) << 18 | second << 12 | third << 6 | fourth;
+  const exists = point >= 0x10000 && point <= 0x10ffff;
+  return (second | third | fourth) < 0x40 && exists ? point : NO_UTF8;
 }
 
 /**
@@ -301,6 +295,16 @@ function uppercaseWord(word: number): number {
  * longer, and none depends on other characters: Unicode 16.0, 3.13.)
  */
 const replies = new Int32Array(2 * 0x110000);
+
+/** Writes the reply to a code point into the output; returns its length. */
+function putReply(point: number, to: number): number {
+  if (replies[2 * point + 1] === 0) learn(point);
+  const rest = replies[2 * point + 1];
+  // Always eight bytes; the next reply goes over those that are too many.
+  outputWords.setInt32(to, replies[2 * point], true);
+  outputWords.setInt32(to + 4, rest, true);
+  return rest >>> 24; // the eighth byte
+}
 
 function learn(point: number): void {
   const reply = new Uint8Array(replies.buffer, 8 * point, 8); // the same memory
@@ -429,10 +433,10 @@ async function acceptNext(
 /** Whether a client's address has fewer connections than it may. */
 function mayComeIn({ remoteAddr }: Deno.TcpConn, most: number): boolean {
   if (most === 0) return true;
-  let open = 0;
-  for (const { connectionSocket } of clients) {
-    if (connectionSocket.remoteAddr.hostname === remoteAddr.hostname) open++;
-  }
+  const open =
+    [...clients].filter(({ connectionSocket }) =>
+      connectionSocket.remoteAddr.hostname === remoteAddr.hostname
+    ).length;
   if (open < most) return true;
   printOnce(`${most} clients from one address: more are refused`);
   log(`${format(remoteAddr)} refused, ${open} open from its address`);
@@ -491,23 +495,21 @@ async function turnAndRest(): Promise<void> {
 
 /** How often the one clock for all clients ticks. */
 const TICK = 250;
-/** After Ctrl-C, a client that is quiet for so long has to go. */
-const LAST_WORD = 1500;
-/** A client that has sent so many bytes may be in a transfer. */
-const TRANSFER = 64 * 1024;
 /**
- * Such a client may be quiet for longer: TCP sends a lost packet again, each time
- * after twice the wait, and after three losses that is 3 s.
+ * After Ctrl-C, a client that is quiet for so long has to go. (Not sooner: a packet
+ * may be lost, and TCP needs time to notice and to send it again.)
  */
-const LAST_PACKET = 5000;
+const LAST_WORD = 2500;
 /** After our goodbye, a client has this time to close its side too. */
 const GOODBYE = 750;
-/** After Ctrl-C, clients that have connected already may come in for this time. */
+/**
+ * After Ctrl-C, clients that have connected already may come in for this time. More
+ * signals do not count so soon: at Ctrl-C the terminal signals this process, and
+ * `deno task` or npx does so again.
+ */
 const LATECOMERS = 100;
 /** After Ctrl-C, transfers may go on for so long. */
 const LAST_TRANSFERS = 10_000;
-/** Two signals within this time are one. */
-const ONE_SIGNAL = 100;
 
 /**
  * Ends connections on which nothing moves for too long. Time is counted in ticks:
@@ -521,10 +523,9 @@ function watchQuietClients(idleTimeout: number): void {
     service.clock += TICK;
     for (const client of clients) {
       const quiet = service.clock - client.movedAt;
-      const lastWord = client.received < TRANSFER ? LAST_WORD : LAST_PACKET;
       if (client.goodbye) {
         if (quiet > GOODBYE) client.close();
-      } else if (service.stopping && quiet > lastWord && !client.replying) {
+      } else if (service.stopping && quiet > LAST_WORD && !client.replying) {
         // (A client that is still being replied to has LAST_TRANSFERS.)
         sayGoodbye(client, "the server is stopping");
       } else if (quiet > idle) {
@@ -551,22 +552,19 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
   const signals: Deno.Signal[] = Deno.build.os === "windows"
     ? ["SIGINT", "SIGBREAK"] // Ctrl-C and Ctrl-Break
     : ["SIGINT", "SIGTERM"];
-  let stoppedAt = 0;
-  const stop = () => {
-    const now = performance.now();
-    if (service.stopping) {
-      // At Ctrl-C the terminal signals this process, and `deno task` or npx does
-      // so again. (130 means: ended by Ctrl-C.)
-      if (now - stoppedAt > ONE_SIGNAL) Deno.exit(130);
-      return;
-    }
-    service.stopping = true;
-    stoppedAt = now;
-    for (const client of clients) client.movedAt = service.clock; // from now on
-    setTimeout(() => welcomeSocket.close(), LATECOMERS);
-    tellChange();
+  const listen = (action: () => void) => {
+    for (const signal of signals) Deno.addSignalListener(signal, action);
   };
-  for (const signal of signals) Deno.addSignalListener(signal, stop);
+  listen(() => {
+    if (service.stopping) return;
+    service.stopping = true;
+    for (const client of clients) client.movedAt = service.clock; // from now on
+    tellChange();
+    setTimeout(() => {
+      welcomeSocket.close();
+      listen(() => Deno.exit(130)); // 130 means: ended by Ctrl-C
+    }, LATECOMERS);
+  });
 }
 
 /** Lets transfers in progress end, then the process. */
@@ -655,30 +653,23 @@ const OPTIONS = {
   help: { type: "boolean", short: "h", default: false },
 } as const; // tells parseArgs() which option is a string and which a boolean
 
-/** An option's default, for --help. */
-function usual(name: keyof typeof OPTIONS): string | boolean {
-  return OPTIONS[name].default;
-}
-
 const USAGE = `A TCP server that sends text back in uppercase.
 
 Usage: deno run --allow-net server.ts [options]
 
-  --hostname NAME         address to listen on (default ${usual("hostname")});
-                          0.0.0.0 or :: opens it to the network
-  -p, --port N            port (default ${usual("port")}); 0 picks a free one
-  --max-connections N     clients at a time (default ${
-  usual("max-connections")
-}); more wait
+  --hostname NAME         address to listen on; 0.0.0.0 or :: opens it to
+                          the network (default ${OPTIONS.hostname.default})
+  -p, --port N            port; 0 picks a free one
+                          (default ${OPTIONS.port.default})
+  --max-connections N     clients at a time; more wait
+                          (default ${OPTIONS["max-connections"].default})
   --max-per-address N     clients at a time from one address; more are
-                          refused (default ${
-  usual("max-per-address")
-}: no limit)
+                          refused; 0 is no limit
+                          (default ${OPTIONS["max-per-address"].default})
   --idle-timeout SECONDS  closes a connection on which nothing moves for
-                          that long (default ${
-  usual("idle-timeout")
-}); 0 never. Slow
-                          readers must read 1.5 MB in that time
+                          that long; 0 never. Slow readers must read
+                          1.5 MB in that time
+                          (default ${OPTIONS["idle-timeout"].default})
   -q, --quiet             log only the first line and what went wrong
   -h, --help              show this
 
@@ -734,23 +725,17 @@ function showUsage(): never {
   Deno.exit(0);
 }
 
-/** Says what Deno.listen() could not do, and what to do about it. */
+/** Says why Deno.listen() failed, and what to do about it. */
 function cannotListen(error: unknown, address: string): never {
+  let why = `${oneLine(error)}; --hostname must be an address of this machine`;
   if (error instanceof Deno.errors.AddrInUse) {
-    fail(`${address} is in use; choose another --port, or stop what uses it`);
+    why = "it is in use; choose another --port, or stop what uses it";
+  } else if (error instanceof Deno.errors.PermissionDenied) {
+    why = "the system does not permit it; try another --port, above 1023";
+  } else if (error instanceof Deno.errors.NotCapable) {
+    why = "no permission; run it with deno run --allow-net";
   }
-  if (error instanceof Deno.errors.PermissionDenied) {
-    fail(
-      `${address} needs the system's permission; try another --port, above 1023`,
-    );
-  }
-  if (error instanceof Deno.errors.NotCapable) {
-    fail(`no permission for ${address}; run it with deno run --allow-net`);
-  }
-  fail(
-    `cannot listen on ${address}: ${oneLine(error)}; ` +
-      `--hostname must be an address of this machine`,
-  );
+  fail(`cannot listen on ${address}: ${why}`);
 }
 
 function fail(message: string, code = 1): never {
@@ -767,9 +752,8 @@ function oneLine(error: unknown): string {
 function format(
   { hostname, port }: { hostname: string; port: number },
 ): string {
-  return hostname.includes(":")
-    ? `[${hostname}]:${port}`
-    : `${hostname}:${port}`;
+  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+  return `${host}:${port}`;
 }
 
 if (import.meta.main) await main(readOptions(Deno.args));

@@ -217,7 +217,7 @@ Deno.test({
         await answer(
           script,
           "n",
-          /: no permission for 127\.0\.0\.1:6789; run it with deno run --allow-net\r\n$/,
+          /: cannot (listen on|reach) 127\.0\.0\.1:6789: no permission; run it with deno run --allow-net\r\n$/,
         );
         assert.equal((await script.ending()).code, 1);
       });

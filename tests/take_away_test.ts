@@ -274,7 +274,7 @@ async function saysWhatToDo(path: string): Promise<boolean> {
   await using server = Script.start(path, {
     args: ["--port", `${taken.addr.port}`],
   });
-  return /^server: .* is in use; .*\n$/.test((await server.ending()).stderr);
+  return /^server: .* it is in use; .*\n$/.test((await server.ending()).stderr);
 }
 
 // ------------------------------------------------------------------- the table
