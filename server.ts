@@ -210,35 +210,28 @@ function uppercase(end: number): Uint8Array {
   let from = 0; // where we are in the input
   let to = 0; // and in the output
   while (from < end) {
-    const count = uppercaseAscii(from, to);
-    from += count;
-    to += count;
-    while (input[from] >= 0x80 && from < end) {
+    while ((inputWords.getInt32(from, true) & TOP_BITS) === 0) {
+      uppercaseWord(from, to);
+      from += 4;
+      to += 4;
+    }
+    const byte = input[from];
+    if (byte >= 0x80) {
       const point = codePoint(from);
       if (point === NO_UTF8) {
+        if (from === end) break; // it was the first 0xff behind the end
         output[to++] = input[from++];
       } else {
         to += putReply(point, to);
         from += point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
       }
+    } else {
+      // ASCII that shares its word with another character.
+      output[to++] = byte >= 0x61 && byte <= 0x7a ? byte - 0x20 : byte;
+      from++;
     }
   }
   return output.subarray(0, to);
-}
-
-/** Uppercases ASCII up to the next other character; returns how many bytes. */
-function uppercaseAscii(start: number, to: number): number {
-  let from = start;
-  while ((inputWords.getInt32(from, true) & TOP_BITS) === 0) {
-    uppercaseWord(from, to);
-    from += 4;
-    to += 4;
-  }
-  // The last ones before another character, byte by byte.
-  for (let byte = input[from]; byte < 0x80; byte = input[++from]) {
-    output[to++] = byte >= 0x61 && byte <= 0x7a ? byte - 0x20 : byte;
-  }
-  return from - start;
 }
 
 /** The top bits of the four bytes in a word: all 0 when all four are ASCII. */
@@ -398,9 +391,6 @@ function reason(error: unknown): string {
 // Without this, one error of accept() ends the server, and too many clients use up
 // its memory and its sockets.
 
-/** Milliseconds before accept() is tried again. */
-const ACCEPT_PAUSE = 100;
-
 /** The next client's socket, or null when the server stops. */
 async function acceptNext(
   welcomeSocket: Deno.TcpListener,
@@ -422,7 +412,7 @@ async function acceptNext(
       // No descriptor for a socket (EMFILE) or no memory is left. Clients wait in the
       // system's queue, and a later try may work.
       printOnce(`cannot accept, trying again: ${reason(error)}`);
-      await pause(ACCEPT_PAUSE);
+      await pause(100);
       continue;
     }
     if (mayComeIn(connectionSocket, maxPerAddress)) return connectionSocket;
@@ -433,10 +423,10 @@ async function acceptNext(
 /** Whether a client's address has fewer connections than it may. */
 function mayComeIn({ remoteAddr }: Deno.TcpConn, most: number): boolean {
   if (most === 0) return true;
-  const open =
-    [...clients].filter(({ connectionSocket }) =>
-      connectionSocket.remoteAddr.hostname === remoteAddr.hostname
-    ).length;
+  let open = 0;
+  for (const { connectionSocket } of clients) {
+    if (connectionSocket.remoteAddr.hostname === remoteAddr.hostname) open++;
+  }
   if (open < most) return true;
   printOnce(`${most} clients from one address: more are refused`);
   log(`${format(remoteAddr)} refused, ${open} open from its address`);
@@ -490,8 +480,8 @@ async function turnAndRest(): Promise<void> {
 //
 // Without this, a client that says nothing keeps its place for ever, and Ctrl-C
 // cuts replies off in the middle.
-
-// All times are in milliseconds.
+//
+// All times here are in milliseconds.
 
 /** How often the one clock for all clients ticks. */
 const TICK = 250;
@@ -552,17 +542,17 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
   const signals: Deno.Signal[] = Deno.build.os === "windows"
     ? ["SIGINT", "SIGBREAK"] // Ctrl-C and Ctrl-Break
     : ["SIGINT", "SIGTERM"];
-  const listen = (action: () => void) => {
+  const onSignal = (action: () => void) => {
     for (const signal of signals) Deno.addSignalListener(signal, action);
   };
-  listen(() => {
+  onSignal(() => {
     if (service.stopping) return;
     service.stopping = true;
     for (const client of clients) client.movedAt = service.clock; // from now on
     tellChange();
     setTimeout(() => {
       welcomeSocket.close();
-      listen(() => Deno.exit(130)); // 130 means: ended by Ctrl-C
+      onSignal(() => Deno.exit(130)); // 130 means: ended by Ctrl-C
     }, LATECOMERS);
   });
 }
