@@ -100,11 +100,8 @@ type Target = Pick<Deno.TcpConn, "write">;
 
 /** Which stream failed, and why. */
 class StreamError extends Error {
-  readonly stream: Source | Target;
-
-  constructor(stream: Source | Target, cause: Error) {
+  constructor(readonly stream: Source | Target, cause: Error) {
     super(cause.message, { cause });
-    this.stream = stream;
   }
 }
 
@@ -117,18 +114,14 @@ async function attempt<T>(
     try {
       return await operation();
     } catch (cause) {
-      if (!isFromSystem(cause)) throw cause;
+      // The system's errors have a code. Any other one is a mistake in this file.
+      if (!(cause instanceof Error && "code" in cause)) throw cause;
       // We try again if a pipe that does not block is full or empty now, or if a
       // signal has interrupted us (EINTR).
       if (cause instanceof Deno.errors.WouldBlock) await pause(NEXT_TRY);
       else if (cause.code !== "EINTR") throw new StreamError(stream, cause);
     }
   }
-}
-
-/** The system's errors have a code. Any other one is a mistake in this file. */
-function isFromSystem(error: unknown): error is Error & { code: string } {
-  return error instanceof Error && "code" in error;
 }
 
 // --------------------------------------------------------------- the connection
