@@ -85,7 +85,7 @@ async function copy(from: Source, to: Target): Promise<void> {
   while (true) {
     const count = await attempt(from, () => from.read(buffer));
     if (count === null) return; // end of file
-    if (state.serverClosed) throw new EarlyEnd(); // nobody answers these bytes
+    if (state.serverClosed) throw new EarlyEnd(); // nobody answers this input
     for (let sent = 0; sent < count;) {
       const rest = buffer.subarray(sent, count);
       sent += await attempt(to, () => to.write(rest));
@@ -93,8 +93,7 @@ async function copy(from: Source, to: Target): Promise<void> {
   }
 }
 
-// Anything that has the read() or the write() of a socket; standard input and
-// standard output have.
+// Standard input has the read() of a socket, and standard output its write().
 type Source = Pick<Deno.TcpConn, "read">;
 type Target = Pick<Deno.TcpConn, "write">;
 
@@ -146,7 +145,7 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
       waiting = setTimeout(() => say(`waiting for ${format(options)}`), 1000);
     }
     // Makes connect() fail with a TimeoutError. (A process that uses setTimeout() or
-    // clearTimeout() starts later. It is used only where a person is waiting anyway.)
+    // clearTimeout() needs 5 ms more. So a short session uses none.)
     const signal = AbortSignal.timeout(TIME_LIMIT);
     // Makes the socket, and waits for the three-way handshake.
     clientSocket = await Deno.connect({ ...options, signal });
@@ -201,7 +200,7 @@ async function readOptions(args: string[]): Promise<Options> {
   let values = DEFAULTS;
   try {
     if (args.length > 0) {
-      // Loading it takes longer than all the rest of a short session.
+      // Loading it takes a quarter of a short session.
       const { parseArgs } = await import("node:util");
       const given = parseArgs({
         args,
@@ -239,6 +238,11 @@ function showUsage(): never {
 /** Says why there is no connection, and what to do about it. */
 function cannotConnect(error: unknown, options: Options): never {
   const address = format(options);
+  if (
+    error instanceof Deno.errors.ConnectionReset ||
+    error instanceof Deno.errors.NotConnected
+  ) lost(address, error); // the server reset the connection at once
+
   let why = `${messageOf(error)}; check --hostname`;
   if (error instanceof Deno.errors.ConnectionRefused) {
     why = `nothing listens there; start the server first: ` +
@@ -250,10 +254,7 @@ function cannotConnect(error: unknown, options: Options): never {
   } else if (error instanceof DOMException && error.name === "TimeoutError") {
     why = `no answer in ${TIME_LIMIT / 1000} s; ` +
       `check --hostname, and the firewalls on the way`;
-  } else if (
-    error instanceof Deno.errors.ConnectionReset ||
-    error instanceof Deno.errors.NotConnected
-  ) lost(address, error); // the server reset the connection at once
+  }
   fail(`cannot reach ${address}: ${why}`);
 }
 

@@ -50,6 +50,8 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
   const client = new Client(connectionSocket);
   try {
     connectionSocket.setNoDelay(); // sends small replies at once (no Nagle)
+    // Ends when the last reply is written. An error at either end stops the whole
+    // pipe, and is thrown here.
     await bytesFrom(client)
       .pipeThrough(new UppercaseStream())
       .pipeTo(bytesTo(client));
@@ -68,7 +70,7 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 /** Bytes in a buffer: few for a quiet client, and more and more for a busy one. */
 const SMALLEST_BUFFER = 1024;
 const LARGEST_BUFFER = 256 * 1024;
-/** A buffer grows only up to this divided by the number of clients. */
+/** A buffer grows only up to this, divided by the number of clients at that time. */
 const SHARED = 32 * 1024 * 1024;
 
 /** What the client sends, until it closes its sending side. */
@@ -160,13 +162,13 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
           input.set(block, begun.length);
           const length = begun.length + block.length;
           const end = length - unfinished(length);
-          begun = input.slice(end, length); // a copy
+          begun = input.slice(end, length); // a copy: others will use the input
 
           const reply = uppercase(end);
           if (reply.length > block.length) {
             controller.enqueue(reply.slice());
           } else {
-            block.set(reply); // not slice(): new memory for each chunk is slow
+            block.set(reply); // new memory for each chunk would be slow
             controller.enqueue(block.subarray(0, reply.length));
           }
         }
@@ -178,11 +180,11 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
   }
 }
 
-/** Longer chunks are uppercased in blocks of so many bytes. */
-const BLOCK = 256 * 1024;
+/** Longer chunks (the server has none) are uppercased in blocks of so many bytes. */
+const BLOCK = LARGEST_BUFFER;
 // All streams share this memory: transform() has no await, so only one uses it at
-// a time. There are a few bytes more, for what waited and for the end. No uppercase
-// has more than three times the bytes: "ΐ" has 2, and then 6.
+// a time. 16 bytes more have room for 3 that waited, and for 8 behind the end. No
+// uppercase has more than three times the bytes: "ΐ" has 2, and then 6.
 const input = new Uint8Array(BLOCK + 16);
 const output = new Uint8Array(3 * input.length);
 // A DataView reads and writes four bytes as one number, at any place; `true` means
@@ -219,7 +221,7 @@ function uppercase(end: number): Uint8Array {
     if (byte >= 0x80) {
       const point = codePoint(from);
       if (point === NO_UTF8) {
-        if (from === end) break; // it was the first 0xff behind the end
+        if (from === end) break; // all was ASCII, and this is the first 0xff
         output[to++] = input[from++];
       } else {
         to += putReply(point, to);
@@ -266,6 +268,7 @@ function codePoint(from: number): number {
   const second = input[from + 1] ^ 0x80;
   if (first < 0xe0) {
     const point = (first & 0x1f) << 6 | second;
+    // 0xc0 and 0xc1 would begin longer forms of ASCII.
     return second < 0x40 && first >= 0xc2 ? point : NO_UTF8;
   }
   const third = input[from + 2] ^ 0x80;
@@ -383,7 +386,7 @@ function reason(error: unknown): string {
   // The system's errors have a code. Any other one is a mistake in this file, and
   // its stack says where.
   if (error instanceof Error && !("code" in error)) return error.stack!;
-  return oneLine(error);
+  return messageOf(error);
 }
 
 // ------------------------------------------------------------- who may come in
@@ -448,7 +451,7 @@ const TURN = 100;
  * next 128.
  */
 const CALM = 2;
-/** A rest ends after so many pauses in any case: newcomers may come and come. */
+/** A rest ends after so many pauses, though newcomers still move something. */
 const MOST_PAUSES = 50;
 
 let turn: { ends: number; rest: Promise<void> } | undefined;
@@ -456,8 +459,8 @@ let turn: { ends: number; rest: Promise<void> } | undefined;
 /** What a client that has just read has to wait for before it reads again. */
 function othersTurn(): Promise<void> | undefined {
   const now = performance.now();
-  turn ??= { ends: now + TURN, rest: turnAndRest() };
-  // The clock decides: while the runtime is busy, a timer is late.
+  if (!turn) turn = { ends: now + TURN, rest: turnAndRest() };
+  // In a busy runtime timers are late. So the clock says when the turn is over.
   return now < turn.ends ? undefined : turn.rest;
 }
 
@@ -552,7 +555,7 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
     tellChange();
     setTimeout(() => {
       welcomeSocket.close();
-      onSignal(() => Deno.exit(130)); // 130 means: ended by Ctrl-C
+      onSignal(() => Deno.exit(130)); // 130 means: ended by a signal
     }, LATECOMERS);
   });
 }
@@ -702,7 +705,7 @@ function readOptions(args: string[]) {
       quiet: values.quiet,
     };
   } catch (error) {
-    fail(`${oneLine(error)} (--help shows the options)`, 2);
+    fail(`${messageOf(error)} (--help shows the options)`, 2);
   }
 }
 
@@ -710,14 +713,16 @@ function showUsage(): never {
   try {
     console.log(USAGE); // fails on a full disk
   } catch (error) {
-    fail(`cannot write standard output: ${oneLine(error)}`);
+    fail(`cannot write standard output: ${messageOf(error)}`);
   }
   Deno.exit(0);
 }
 
 /** Says why Deno.listen() failed, and what to do about it. */
 function cannotListen(error: unknown, address: string): never {
-  let why = `${oneLine(error)}; --hostname must be an address of this machine`;
+  let why = `${
+    messageOf(error)
+  }; --hostname must be an address of this machine`;
   if (error instanceof Deno.errors.AddrInUse) {
     why = "it is in use; choose another --port, or stop what uses it";
   } else if (error instanceof Deno.errors.PermissionDenied) {
@@ -729,13 +734,12 @@ function cannotListen(error: unknown, address: string): never {
 }
 
 function fail(message: string, code = 1): never {
-  console.error(`server: ${oneLine(message)}`);
+  console.error(`server: ${message.replaceAll(/[\r\n]+/g, " ")}`);
   Deno.exit(code);
 }
 
-function oneLine(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return message.replaceAll(/[\r\n]+/g, " ");
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** An address as people write it; IPv6 in brackets. */
