@@ -33,6 +33,7 @@ import {
   format,
   NoConnection,
   noService,
+  within,
   writeAll,
 } from "./parts/tcp.ts";
 import { lines, SENTENCES } from "./parts/texts.ts";
@@ -301,19 +302,14 @@ export class Connections implements Disposable {
 
   /** Waits, but not for a service that has stopped answering. */
   async #inTime(work: Promise<void>[]): Promise<void> {
-    const stuck = Promise.withResolvers<never>();
+    const all = Promise.all(work);
     let last = this.received;
-    const clock = setInterval(() => {
+    while (await within(this.timeout, all) === undefined) {
       if (this.received === last) {
         const open = `connections open: ${this.#all.length}`;
-        stuck.reject(new Error(`no reply for ${this.timeout} s (${open})`));
+        throw new Error(`no reply for ${this.timeout} s (${open})`);
       }
       last = this.received;
-    }, 1000 * this.timeout);
-    try {
-      await Promise.race([Promise.all(work), stuck.promise]);
-    } finally {
-      clearInterval(clock);
     }
   }
 
