@@ -22,7 +22,7 @@ import {
   readOptions,
   wholeNumber,
 } from "./parts/options.ts";
-import { type Broken, Service } from "./parts/service.ts";
+import { Broken, Service } from "./parts/service.ts";
 import { type Address, NoConnection, noService } from "./parts/tcp.ts";
 
 export { type Check, checks, type Level } from "./parts/checks.ts";
@@ -100,25 +100,19 @@ export async function conform(
   await service.meet();
   const { oneReply } = service;
   const report: Report = { address, oneReply, results: [] };
-  const add = (check: Check, found: Found) => {
+  let reason: string | undefined;
+  for (const check of options.checks ?? checks) {
+    if (reason === undefined) onStart?.(check);
+    const found: Found = reason === undefined
+      ? await ask(check, service)
+      : { outcome: "not asked", reason };
     const { name, level = "required", promise } = check;
     const result = { name, level, promise, ...found };
     report.results.push(result);
     onResult?.(result, report);
-  };
-  let reason: string | undefined;
-  for (const check of options.checks ?? checks) {
-    if (reason !== undefined) {
-      add(check, { outcome: "not asked", reason });
-      continue;
-    }
-    onStart?.(check);
-    const found = await ask(check, service);
-    await service.closeAll();
-    add(check, found);
-    if (found.outcome === "kept") continue;
+    if (reason !== undefined || found.outcome === "kept") continue;
     if (await service.answers().catch(() => false)) continue;
-    reason = `no answer any more since ${check.name}`;
+    reason = `no answer any more since ${name}`;
     // The end of the service is a fault, whatever it was meant to do.
     if (found.outcome === "not meant") reason += ` (${found.usualCause})`;
   }
@@ -137,22 +131,22 @@ type Found = Omit<Result, "name" | "level" | "promise">;
 async function ask(check: Check, service: Service): Promise<Found> {
   try {
     return { outcome: "kept", remark: await check.run(service) || undefined };
-  } catch (error) {
-    const outcome = service.oneReply && !check.oneLine ? "not meant" : "broken";
-    if (error instanceof NoConnection) {
-      return {
-        outcome,
-        sent: "a request to connect",
-        came: error.message,
-        usualCause: "the server has ended, or it no longer accepts clients: " +
-          "look at its own output for an error",
-      };
-    }
+  } catch (thrown) {
+    const error = thrown instanceof NoConnection
+      ? new Broken("a request to connect", thrown.message, NO_CONNECTION)
+      : thrown;
     // A mistake in a check of your own has a message alone.
     const { sent, came = messageOf(error), usualCause } = error as Broken;
+    const outcome = service.oneReply && !check.oneLine ? "not meant" : "broken";
     return { outcome, sent, came, usualCause };
+  } finally {
+    await service.closeAll();
   }
 }
+
+const NO_CONNECTION =
+  "the server has ended, or it no longer accepts clients: look at its own " +
+  "output for an error";
 
 // ------------------------------------------------------------ for the terminal
 

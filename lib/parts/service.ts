@@ -9,7 +9,7 @@
 
 import { Buffer } from "node:buffer";
 import { describe, type Facts, quote, usualCause } from "./causes.ts";
-import { type Address, connect, writeAll } from "./tcp.ts";
+import { type Address, connect } from "./tcp.ts";
 
 /** A promise that a service does not keep, as a person has to read it. */
 export class Broken extends Error {
@@ -225,9 +225,6 @@ const SLOWEST = 100_000;
 /** What may come beyond three times what was sent: bytes. */
 const SLACK = 50_000;
 
-/** The most that one read or one write moves: bytes. */
-const PIECE = 64 * 1024;
-
 /** A client of the service. It reads from the start, and keeps what comes. */
 export class TestClient {
   /**
@@ -277,10 +274,10 @@ export class TestClient {
     const bytes = Buffer.from(data);
     this.#toSend += bytes.length;
     this.#then(async () => {
-      for (let at = 0; at < bytes.length && !this.left; at += PIECE) {
-        const piece = bytes.subarray(at, at + PIECE);
-        await writeAll(this.#connection, piece);
-        this.sent += piece.length;
+      for (let at = 0; at < bytes.length && !this.left;) {
+        const count = await this.#connection.write(bytes.subarray(at));
+        at += count;
+        this.sent += count;
         this.#wake();
       }
     });
@@ -356,21 +353,18 @@ export class TestClient {
     });
   }
 
-  async #read({ beforeRead, atMost = PIECE }: ReadOptions): Promise<void> {
+  async #read({ beforeRead, atMost = 64 * 1024 }: ReadOptions): Promise<void> {
     const buffer = new Uint8Array(atMost);
     let ending: TestClient["ending"];
     try {
       while (ending === undefined) {
         await beforeRead?.();
         const count = await this.#connection.read(buffer);
-        if (count === null) {
-          ending = "closed";
-          break;
-        }
-        this.#pieces.push(buffer.slice(0, count));
-        this.count += count;
+        this.#pieces.push(buffer.slice(0, count ?? 0));
+        this.count += count ?? 0;
         // No letter's uppercase has more than three times its bytes.
         if (this.count > 3 * this.#toSend + SLACK) ending = "endless";
+        if (count === null) ending = "closed";
         this.#wake();
       }
     } catch {
