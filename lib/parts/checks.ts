@@ -191,14 +191,13 @@ export const checks: Check[] = [
     oneLine: true,
     async run(service) {
       const client = await service.connect();
-      const sent = '"hello\\n", and then nothing: the input stayed open';
       client.send("hello\n");
       const answers = () => client.until(() => client.count > 0);
       if (await answers()) return;
       client.end();
       const late = await answers();
       throw new Broken(
-        sent,
+        '"hello\\n", and then nothing: the input stayed open',
         `nothing in ${service.timeout} s, ` +
           `${late ? "and the reply" : "nor"} after the end of input`,
         late
@@ -600,17 +599,18 @@ const MIXED =
   "one client got what another had sent: they share a buffer (a global or " +
   "static variable); give each connection its own";
 
+const NUMBERED = "line 0000000 of a text that has to stay in order\n";
+
+/** So many of these lines as a check has asked for: megabytes, made once. */
 let made = "";
 
 /** Numbered lines, none of which is like another: at least so many bytes. */
 function numbered(size: number): string {
-  const line = (number: number) =>
-    `line ${
-      String(number).padStart(7, "0")
-    } of a text that has to stay in order\n`;
-  const { length } = line(0);
-  while (made.length < size) made += line(made.length / length);
-  return made.slice(0, Math.ceil(size / length) * length);
+  const count = Math.ceil(size / NUMBERED.length);
+  for (let line = made.length / NUMBERED.length; line < count; line++) {
+    made += NUMBERED.replace("0000000", String(line).padStart(7, "0"));
+  }
+  return made.slice(0, count * NUMBERED.length);
 }
 
 /** Bytes that the system takes for a client which does not read. */

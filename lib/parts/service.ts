@@ -202,8 +202,8 @@ export class Service {
   ): Broken {
     const { text, ending } = client;
     const facts = {
-      sent: `${Buffer.from(sent)}`,
-      wanted: `${Buffer.from(wanted)}`,
+      sent: Buffer.from(sent).toString(),
+      wanted: Buffer.from(wanted).toString(),
       text,
       ending,
     };

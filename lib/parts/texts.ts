@@ -56,12 +56,12 @@ export function lines(name: string, length: number): string {
   if (!sentences) throw new RangeError(`there is no text "${name}"`);
   const space = sentences.includes(" ") ? " " : "";
   const words = sentences.split(space);
+  let seed = 1;
   const random = () => {
     // A linear congruential generator; its low bits are the poor ones.
     seed = Math.imul(seed, 1103515245) + 12345;
     return words[(seed >>> 8) % words.length];
   };
-  let seed = 1;
   let text = "";
   for (let bytes = 0; bytes < length;) {
     const line = Array.from({ length: 12 }, random).join(space) + "\n";
