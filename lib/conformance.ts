@@ -154,10 +154,9 @@ const NO_CONNECTION =
 function print(result: Result, { results }: Report, width: number): void {
   const { name, level, promise, outcome, sent, came, usualCause } = result;
   if (outcome === "not asked") return; // the summary names them
-  const told =
-    results.find((one) =>
-      usualCause && one.outcome === "broken" && one.usualCause === usualCause
-    ) ?? result;
+  const same = (one: Result) =>
+    one.outcome === outcome && one.usualCause === usualCause;
+  const told = usualCause ? results.find(same)! : result;
   const broken = outcome === "broken";
   const notes = [];
   if (level === "full text" && outcome !== "kept") notes.push("full text");

@@ -352,7 +352,7 @@ export const checks: Check[] = [
       // (Permission to reach the service alone does not allow to find that out.)
       const room = await roomForReplies().catch(() => 4_200_000);
       for (let more = -16_000; more < 96_000; more += 4_000) {
-        const late = pause(30);
+        const late = pause(60); // until then even a busy server has read all
         await reads(room + more, { beforeRead: () => late });
       }
       let wait = 100; // all buffers are full by then

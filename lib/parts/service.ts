@@ -60,7 +60,7 @@ export class Service {
   /**
    * It replies before the end of input. Like `closes`, learnt by
    * {@linkcode Service.meet}: a server which does not fails the check that asks
-   * for it, and does not cost every other check its time limit.
+   * for it, and does not cost every other check its timeout.
    */
   answersAtOnce = true;
   /** It closes the connection after the client's end of input. */
