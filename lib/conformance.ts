@@ -16,13 +16,13 @@ import { type Check, checks, type Level } from "./parts/checks.ts";
 import {
   COMMON,
   fail,
-  oneLine,
+  messageOf,
   progress,
   readAddress,
   readOptions,
   wholeNumber,
 } from "./parts/options.ts";
-import { type Broken, Service } from "./parts/service.ts";
+import { Broken, Service } from "./parts/service.ts";
 import { type Address, NoConnection, noService } from "./parts/tcp.ts";
 
 export { type Check, checks, type Level } from "./parts/checks.ts";
@@ -33,8 +33,8 @@ export { NoConnection } from "./parts/tcp.ts";
 export interface ConformOptions {
   /** What it asks. @default {@linkcode checks} */
   checks?: Check[];
-  /** The longest wait in which nothing moves: milliseconds. @default 3000 */
-  timeLimit?: number;
+  /** The longest wait in which nothing moves: seconds. @default 3 */
+  timeout?: number;
   /** Called with each check before it is asked. @default nothing */
   onStart?: (check: Check) => void;
   /** Called with each result as it comes. @default nothing */
@@ -95,31 +95,24 @@ export async function conform(
   address: Address,
   options: ConformOptions = {},
 ): Promise<Report> {
-  const { timeLimit = 3000, onStart, onResult } = options;
-  const service = new Service(address, timeLimit);
+  const { timeout = 3, onStart, onResult } = options;
+  const service = new Service(address, timeout);
   await service.meet();
   const { oneReply } = service;
   const report: Report = { address, oneReply, results: [] };
-  const add = (check: Check, found: Found) => {
+  let reason: string | undefined;
+  for (const check of options.checks ?? checks) {
+    if (reason === undefined) onStart?.(check);
+    const found: Found = reason === undefined
+      ? await ask(check, service)
+      : { outcome: "not asked", reason };
     const { name, level = "required", promise } = check;
     const result = { name, level, promise, ...found };
     report.results.push(result);
     onResult?.(result, report);
-  };
-  let reason: string | undefined;
-  for (const check of options.checks ?? checks) {
-    if (reason !== undefined) {
-      add(check, { outcome: "not asked", reason });
-      continue;
-    }
-    onStart?.(check);
-    const found = await ask(check, service);
-    await service.closeAll();
-    add(check, found);
-    if (found.outcome === "kept") continue;
-    const answers = await service.answers().catch(() => false);
-    if (answers) continue;
-    reason = `no answer any more since ${check.name}`;
+    if (reason !== undefined || found.outcome === "kept") continue;
+    if (await service.answers().catch(() => false)) continue;
+    reason = `no answer any more since ${name}`;
     // The end of the service is a fault, whatever it was meant to do.
     if (found.outcome === "not meant") reason += ` (${found.usualCause})`;
   }
@@ -137,53 +130,44 @@ type Found = Omit<Result, "name" | "level" | "promise">;
 
 async function ask(check: Check, service: Service): Promise<Found> {
   try {
-    const remark = await check.run(service) || undefined;
-    return { outcome: "kept", remark };
-  } catch (error) {
-    const outcome = service.oneReply && !check.oneLine ? "not meant" : "broken";
-    if (error instanceof NoConnection) {
-      return {
-        outcome,
-        sent: "a request to connect",
-        came: error.message,
-        usualCause: "the server has ended, or it no longer accepts clients: " +
-          "look at its own output for an error",
-      };
-    }
+    return { outcome: "kept", remark: await check.run(service) || undefined };
+  } catch (thrown) {
+    const error = thrown instanceof NoConnection
+      ? new Broken("a request to connect", thrown.message, NO_CONNECTION)
+      : thrown;
     // A mistake in a check of your own has a message alone.
-    const { sent, came = oneLine(error), usualCause } = error as Broken;
+    const { sent, came = messageOf(error), usualCause } = error as Broken;
+    const outcome = service.oneReply && !check.oneLine ? "not meant" : "broken";
     return { outcome, sent, came, usualCause };
+  } finally {
+    await service.closeAll();
   }
 }
+
+const NO_CONNECTION =
+  "the server has ended, or it no longer accepts clients: look at its own " +
+  "output for an error";
 
 // ------------------------------------------------------------ for the terminal
 
 /** One check's lines; a cause that was told before is not told again. */
 function print(result: Result, { results }: Report, width: number): void {
-  const { name, level, promise, outcome, usualCause } = result;
+  const { name, level, promise, outcome, sent, came, usualCause } = result;
   if (outcome === "not asked") return; // the summary names them
-  const told = usualCause === undefined
-    ? result
-    : results.find((one) => one.usualCause === usualCause)!;
+  const same = (one: Result) =>
+    one.outcome === outcome && one.usualCause === usualCause;
+  const told = usualCause ? results.find(same)! : result;
+  const broken = outcome === "broken";
   const notes = [];
   if (level === "full text" && outcome !== "kept") notes.push("full text");
-  if (outcome === "broken" && told !== result) {
-    notes.push(`cause as for ${told.name}`);
-  }
+  if (broken && told !== result) notes.push(`cause as for ${told.name}`);
   const mark = { "kept": "✓", "broken": "✗", "not meant": "·" }[outcome];
   const end = notes.length > 0 ? ` (${notes.join(", ")})` : "";
   console.log(`${mark} ${name.padEnd(width)}  ${promise}${end}`);
-  if (outcome === "broken" && told === result) {
-    show("sent", result.sent);
-    show("came", result.came);
-    show("cause", usualCause);
+  const why = broken && told === result && { sent, came, cause: usualCause };
+  for (const [label, text] of Object.entries({ ...why, note: result.remark })) {
+    if (text !== undefined) console.log(wrap(text, `    ${label.padEnd(7)}`));
   }
-  show("note", result.remark);
-}
-
-/** Prints a text behind its label. */
-function show(label: string, text: string | undefined): void {
-  if (text !== undefined) console.log(wrap(text, `    ${label.padEnd(7)}`));
 }
 
 /** Breaks a text into lines of 80 columns behind a label. */
@@ -195,36 +179,32 @@ function wrap(text: string, label: string): string {
   return label + lines.join("\n" + " ".repeat(label.length));
 }
 
-function summary(report: Report, strict: boolean): string {
-  const count = (level: Level) => {
-    const all = report.results.filter((result) => result.level === level);
+function printSummary(report: Report, strict: boolean): void {
+  const { results, oneReply } = report;
+  const counts = (["required", "full text"] as const).flatMap((level) => {
+    const all = results.filter((result) => result.level === level);
     const good = all.filter((result) => result.outcome === "kept");
-    return all.length === 0
-      ? []
-      : [`${level}: ${good.length} of ${all.length}`];
-  };
-  const counts = [...count("required"), ...count("full text")].join(", ");
+    return all.length === 0 ? [] : `${level}: ${good.length} of ${all.length}`;
+  });
   const hint = strict || kept(report, "full text")
     ? ""
     : " Full text counts with --strict.";
-  const notAsked = report.results.filter(({ reason }) => reason !== undefined);
-  const names = notAsked.map(({ name }) => name).join(", ");
-  const folded = names === ""
-    ? ""
-    : wrap(`not asked, ${notAsked[0].reason}: ${names}`, "- ") + "\n";
-  const text = `${folded}\nPromises kept: ${counts}.${hint}`;
-  if (!report.oneReply) return text;
-  return text + `
+  const notAsked = results.filter(({ outcome }) => outcome === "not asked");
+  if (notAsked.length > 0) {
+    const names = notAsked.map(({ name }) => name).join(", ");
+    console.log(wrap(`not asked, ${notAsked[0].reason}: ${names}`, "- "));
+  }
+  console.log(`\nPromises kept: ${counts.join(", ")}.${hint}`);
+  if (oneReply) console.log(TEXTBOOK);
+}
 
+const TEXTBOOK = `
 This is the textbook's server: it answers once on each connection and closes.
 That was all it was meant to do. What is marked · it never promised. To get
 there, read until the end of input instead of once, serve each client in a
 thread or task of its own, and let no client's error end the server.`;
-}
 
 // ------------------------------------------------------- options and messages
-
-const PROGRAM = "conformance";
 
 const USAGE = `Checks a running uppercase service, whatever language it is in.
 
@@ -251,8 +231,8 @@ Examples:
  * ends the process. README.md shows how to call it with checks of your own.
  */
 export async function main(list: Check[] = checks): Promise<never> {
-  const options = readOptions(PROGRAM, () => parse(list));
-  const { address, only, timeLimit, json } = options;
+  const options = readOptions("conformance", () => parse(list));
+  const { address, only, timeout, strict, json } = options;
   const width = Math.max(...only.map((check) => check.name.length));
   if (options.list) {
     for (const { name, level = "required", promise } of only) {
@@ -263,7 +243,7 @@ export async function main(list: Check[] = checks): Promise<never> {
   try {
     const report = await conform(address, {
       checks: only,
-      timeLimit,
+      timeout,
       onStart: ({ name, promise }) => progress(`  ${name}  ${promise} …`),
       onResult: (result, report) => {
         progress("");
@@ -271,13 +251,13 @@ export async function main(list: Check[] = checks): Promise<never> {
       },
     });
     const ok = kept(report, "required") &&
-      (!options.strict || kept(report, "full text"));
+      (!strict || kept(report, "full text"));
     if (json) console.log(JSON.stringify({ ...report, ok }, null, 2));
-    else console.log(summary(report, options.strict));
+    else printSummary(report, strict);
     Deno.exit(ok ? 0 : 1);
   } catch (error) {
     if (!(error instanceof NoConnection)) throw error;
-    fail(PROGRAM, noService(address, error));
+    fail("conformance", noService(address, error));
   }
 }
 
@@ -296,7 +276,7 @@ function parse(list: Check[]) {
     console.log(USAGE);
     Deno.exit(0);
   }
-  const { only, timeout } = values;
+  const { only } = values;
   const unknown = only.find((name) => list.every((one) => one.name !== name));
   if (unknown !== undefined) {
     throw new Error(
@@ -306,7 +286,7 @@ function parse(list: Check[]) {
   return {
     ...values,
     address: readAddress(values),
-    timeLimit: 1000 * wholeNumber("--timeout", timeout, 1, 3600),
+    timeout: wholeNumber("--timeout", values.timeout, 1, 3600),
     only: list.filter(({ name }) => only.length === 0 || only.includes(name)),
   };
 }

@@ -21,7 +21,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import {
   COMMON,
   fail,
-  oneLine,
+  messageOf,
   progress,
   readAddress,
   readOptions,
@@ -33,6 +33,7 @@ import {
   format,
   NoConnection,
   noService,
+  within,
   writeAll,
 } from "./parts/tcp.ts";
 import { lines, SENTENCES } from "./parts/texts.ts";
@@ -122,9 +123,6 @@ export async function bulk(
 /** Time for the service to get going before anything counts: milliseconds. */
 const WARM_UP = 300;
 
-/** More replies a second than this program can count: room for their times. */
-const MOST_MESSAGES = 250_000;
-
 /**
  * Measures messages: on each connection one short line is on its way, and the
  * next one leaves when its reply has come.
@@ -141,24 +139,22 @@ export async function messages(
 ): Promise<Messages> {
   const { seconds = 3 } = options;
   using connections = await hold(address, options);
-  const times = new Float32Array(Math.ceil(seconds * MOST_MESSAGES));
-  let counted = 0;
+  const times: number[] = [];
   const begin = performance.now() + WARM_UP;
   const end = begin + 1000 * seconds;
   await connections.each(async ({ exchangeLine }) => {
     for (let start = performance.now(); start < end;) {
       await exchangeLine();
       const now = performance.now();
-      if (start >= begin && now <= end) times[counted++] = now - start;
+      if (start >= begin && now <= end) times.push(now - start);
       start = now;
     }
   });
-
-  const sorted = times.subarray(0, counted).sort();
+  const sorted = Float64Array.from(times).sort();
   const microseconds = (part: number) =>
     1000 * (sorted[Math.floor(part * sorted.length)] ?? NaN);
   return {
-    messagesPerSecond: counted / seconds,
+    messagesPerSecond: sorted.length / seconds,
     median: microseconds(0.5),
     percentile99: microseconds(0.99),
   };
@@ -192,13 +188,11 @@ class Exchange {
   /** Bytes of the whole reply. */
   readonly length: number;
   readonly #text: Buffer;
-  readonly #times: number;
   readonly #reply: Buffer;
   readonly #replies: Buffer;
 
-  constructor(text: string, times: number) {
+  constructor(text: string, readonly times: number) {
     this.#text = Buffer.from(text);
-    this.#times = times;
     this.#reply = Buffer.from(text.toUpperCase());
     this.length = times * this.#reply.length;
     // So many that what a read brings lies in one piece, wherever it begins.
@@ -208,7 +202,7 @@ class Exchange {
   }
 
   async send(socket: Deno.TcpConn): Promise<void> {
-    for (let sent = 0; sent < this.#times; sent++) {
+    for (let sent = 0; sent < this.times; sent++) {
       await writeAll(socket, this.#text);
     }
   }
@@ -223,8 +217,8 @@ class Exchange {
       const count = await socket.read(buffer);
       if (count === null) {
         throw new WrongReply(
-          "the service closed a connection after " +
-            `${at} of ${this.length} bytes of a reply`,
+          `the service closed a connection after ${at} of ${this.length} ` +
+            "bytes of a reply",
         );
       }
       const bytes = buffer.subarray(0, count);
@@ -241,11 +235,7 @@ class Exchange {
   }
 }
 
-function differs(
-  bytes: Uint8Array,
-  expected: Uint8Array,
-  at: number,
-): WrongReply {
+function differs(bytes: Uint8Array, expected: Uint8Array, at: number) {
   let first = bytes.findIndex((byte, place) => byte !== expected[place]);
   while (first > 0 && (expected[first] & 0xc0) === 0x80) first--; // its character
   const [came, wanted] = [bytes, expected].map((all) =>
@@ -277,20 +267,20 @@ export class Connections implements Disposable {
   /** Bytes of replies: a number that stands still when the service does. */
   received = 0;
   readonly #all: Connection[] = [];
-  readonly #address: Address;
-  readonly #timeout: number;
   #closed = false;
 
-  /** Opens nothing yet; `timeout` is in seconds. */
-  constructor(address: Address, timeout: number) {
-    this.#address = address;
-    this.#timeout = timeout;
-  }
+  /** Opens nothing yet. */
+  constructor(
+    /** Where the service listens. */
+    readonly address: Address,
+    /** Seconds without a byte of a reply until it gives up. */
+    readonly timeout: number,
+  ) {}
 
   /** Opens so many, and sends a line on each: then the service has accepted it. */
   async open(count: number): Promise<void> {
     await this.#inTime(Array.from({ length: count }, async () => {
-      const socket = await connect(this.#address, 1000 * this.#timeout);
+      const socket = await connect(this.address, this.timeout);
       if (this.#closed) return socket.close(); // another one failed
       socket.setNoDelay();
       const text = `client ${this.#all.length} sends one short line\n`;
@@ -312,19 +302,14 @@ export class Connections implements Disposable {
 
   /** Waits, but not for a service that has stopped answering. */
   async #inTime(work: Promise<void>[]): Promise<void> {
-    const stuck = Promise.withResolvers<never>();
+    const all = Promise.all(work);
     let last = this.received;
-    const clock = setInterval(() => {
+    while (await within(this.timeout, all) === undefined) {
       if (this.received === last) {
         const open = `connections open: ${this.#all.length}`;
-        stuck.reject(new Error(`no reply for ${this.#timeout} s (${open})`));
+        throw new Error(`no reply for ${this.timeout} s (${open})`);
       }
       last = this.received;
-    }, 1000 * this.#timeout);
-    try {
-      await Promise.race([Promise.all(work), stuck.promise]);
-    } finally {
-      clearInterval(clock);
     }
   }
 
@@ -368,10 +353,10 @@ Examples:
 /** Measures all, and prints each result as it comes. */
 async function main(options: ReturnType<typeof parse>): Promise<void> {
   const { address, megabytes, seconds, timeout, json } = options;
-  const found: Record<"bulk" | "messages" | "held", unknown[]> = {
-    bulk: [],
-    messages: [],
-    held: [],
+  const found = {
+    bulk: [] as object[],
+    messages: [] as object[],
+    held: [] as object[],
   };
   let error: string | undefined;
   let task = "";
@@ -381,10 +366,8 @@ async function main(options: ReturnType<typeof parse>): Promise<void> {
   };
   const print = (...cells: string[]) => {
     progress("");
-    if (json) return;
-    console.log(
-      task.padEnd(28) + cells.map((cell) => cell.padStart(16)).join(""),
-    );
+    const columns = cells.map((cell) => cell.padStart(16));
+    if (!json) console.log(task.padEnd(28) + columns.join(""));
   };
   try {
     for (const text of options.texts) {
@@ -418,7 +401,7 @@ async function main(options: ReturnType<typeof parse>): Promise<void> {
   } catch (thrown) {
     error = thrown instanceof NoConnection
       ? noService(address, thrown)
-      : `${format(address)}: ${task}: ${oneLine(thrown)}`;
+      : `${format(address)}: ${task}: ${messageOf(thrown)}`;
     if (thrown instanceof WrongReply && /^bulk, (?!ascii)/.test(task)) {
       error += "; --text ascii for a service that knows A to Z alone";
     }

@@ -252,7 +252,7 @@ async function report(server: Server): Promise<Report> {
   const address = { hostname: "127.0.0.1", port };
   return await conform(address, {
     checks: checks.filter(({ name }) => words(asked ?? ALL).includes(name)),
-    timeLimit: 2500,
+    timeout: 2.5,
   });
 }
 

@@ -19,7 +19,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bulk, hold, messages } from "../lib/load.ts";
 import {
-  oneLine,
+  messageOf,
   progress,
   readOptions,
   wholeNumber,
@@ -271,7 +271,7 @@ async function compare<P extends Peer>(
       for (const peer of peers.filter(({ name }) => name !== notFor)) {
         progress(`round ${round} of ${rounds}: ${title}, ${peer.name}`);
         const figure = await measure(peer).catch((error) => {
-          notes.add(`${title}, ${peer.name}: ${oneLine(error)}`);
+          notes.add(`${title}, ${peer.name}: ${messageOf(error)}`);
           return NaN;
         });
         figures.get(peer.name)!.push(figure);

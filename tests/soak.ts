@@ -273,7 +273,7 @@ async function allGone(): Promise<true> {
   return true;
 }
 
-const inTime = await within(60_000 * (minutes + 1), allGone());
+const inTime = await within(60 * (minutes + 1), allGone());
 const descriptorsAfter = descriptors();
 const after = memory(pid, "VmRSS");
 server.script.kill();

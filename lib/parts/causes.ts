@@ -163,18 +163,16 @@ const SHORT = 120;
 export function describe(
   { bytes, ending }: TestClient,
   wanted: Uint8Array,
-  timeLimit: string,
+  timeout: number,
 ): string {
   const then = {
     "closed": "the connection was closed",
     "reset": "the connection was reset",
     "endless": "more and more",
     "too slow": "no more, at less than 100 KB a second",
-  }[ending!] ?? `nothing more in ${timeLimit}`;
+  }[ending!] ?? `nothing more in ${timeout} s`;
   if (bytes.length === 0) {
-    return ending === undefined
-      ? `nothing in ${timeLimit}`
-      : `nothing, ${then}`;
+    return ending ? `nothing, ${then}` : `nothing in ${timeout} s`;
   }
   const end = ending === "endless" || bytes.length < wanted.length
     ? `, then ${then}`

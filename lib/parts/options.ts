@@ -63,12 +63,12 @@ export function readOptions<T>(program: string, read: () => T): T {
   try {
     return read();
   } catch (error) {
-    fail(program, `${oneLine(error)} (--help shows the options)`, 2);
+    fail(program, `${messageOf(error)} (--help shows the options)`, 2);
   }
 }
 
 /** An error's message in one line. */
-export function oneLine(error: unknown): string {
+export function messageOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   return message.replaceAll("\n", " ");
 }

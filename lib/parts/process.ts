@@ -41,28 +41,23 @@ class Collected {
   /** Settles at the end of the stream. */
   readonly ended: Promise<void>;
   readonly #chunks: Uint8Array[] = [];
-  #more: PromiseWithResolvers<void> = Promise.withResolvers();
+  #more = Promise.withResolvers<void>();
   #over = false;
 
   constructor(stream: ReadableStream<Uint8Array>) {
     this.ended = this.#collect(stream);
   }
 
-  get bytes(): Uint8Array {
-    return new Uint8Array(Buffer.concat(this.#chunks)); // and no Buffer
-  }
-
-  get text(): string {
-    return new TextDecoder().decode(this.bytes);
+  get bytes(): Buffer {
+    return Buffer.concat(this.#chunks);
   }
 
   /** Waits until the text matches; null if it ends without. */
   async match(pattern: RegExp): Promise<RegExpMatchArray | null> {
     while (true) {
-      const more = this.#more.promise;
-      const match = this.text.match(pattern);
+      const match = this.bytes.toString().match(pattern);
       if (match || this.#over) return match;
-      await more;
+      await this.#more.promise;
     }
   }
 
@@ -124,7 +119,6 @@ export class Script implements AsyncDisposable {
   /** Starts any other program, such as a server in another language. */
   static command(command: string[], options: StartOptions = {}): Script {
     const [program, ...args] = [...(options.wrapper ?? []), ...command];
-    if (program === undefined) throw new TypeError("a command has a program");
     const child = new Deno.Command(program, {
       args,
       cwd: options.cwd,
@@ -138,17 +132,17 @@ export class Script implements AsyncDisposable {
 
   /** Its standard output so far. */
   get stdout(): string {
-    return this.#stdout.text;
+    return this.#stdout.bytes.toString();
   }
 
   /** Its standard output so far, as bytes. */
   get stdoutBytes(): Uint8Array {
-    return this.#stdout.bytes;
+    return new Uint8Array(this.#stdout.bytes); // and no Buffer
   }
 
   /** Its standard error so far. */
   get stderr(): string {
-    return this.#stderr.text;
+    return this.#stderr.bytes.toString();
   }
 
   /** Waits for standard output to match; throws if it ends without, or after half a minute. */
@@ -166,7 +160,7 @@ export class Script implements AsyncDisposable {
     where: string,
     pattern: RegExp,
   ): Promise<RegExpMatchArray> {
-    const match = await within(30_000, collected.match(pattern));
+    const match = await within(30, collected.match(pattern));
     if (match) return match;
     const why = match === null ? "ended" : "waited half a minute";
     throw this.#error(`${why} without ${pattern} on ${where}`);
@@ -178,10 +172,7 @@ export class Script implements AsyncDisposable {
 
   /** Writes to its standard input. */
   async write(data: string | Uint8Array): Promise<void> {
-    const bytes = typeof data === "string"
-      ? new TextEncoder().encode(data)
-      : data;
-    await this.#input.write(bytes);
+    await this.#input.write(Buffer.from(data));
   }
 
   /** Ends its standard input. */
@@ -196,7 +187,7 @@ export class Script implements AsyncDisposable {
 
   /** Waits for its end; throws if it still runs after a minute. */
   async ending(): Promise<Ending> {
-    const status = await within(60_000, this.#child.status);
+    const status = await within(60, this.#child.status);
     if (status === undefined) throw this.#error("still runs after a minute");
     await Promise.all([this.#stdout.ended, this.#stderr.ended]);
     const { code, signal } = status;

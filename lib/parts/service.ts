@@ -9,23 +9,20 @@
 
 import { Buffer } from "node:buffer";
 import { describe, type Facts, quote, usualCause } from "./causes.ts";
-import { type Address, connect, writeAll } from "./tcp.ts";
+import { type Address, connect } from "./tcp.ts";
 
 /** A promise that a service does not keep, as a person has to read it. */
 export class Broken extends Error {
-  /** What was sent. */
-  readonly sent: string;
-  /** What came back. */
-  readonly came: string;
-  /** What a server that behaves so usually does wrong, and what to do instead. */
-  readonly usualCause: string;
-
-  /** Names the three. */
-  constructor(sent: string, came: string, usualCause: string) {
+  /** Names the three things that a person has to know. */
+  constructor(
+    /** What was sent. */
+    readonly sent: string,
+    /** What came back. */
+    readonly came: string,
+    /** What a server that behaves so usually does wrong, and what to do instead. */
+    readonly usualCause: string,
+  ) {
     super(`sent ${sent}; came ${came}: ${usualCause}`);
-    this.sent = sent;
-    this.came = came;
-    this.usualCause = usualCause;
   }
 }
 
@@ -60,14 +57,10 @@ export interface ConverseOptions extends ReadOptions {
 
 /** A service under test. */
 export class Service {
-  /** Where it listens. */
-  readonly address: Address;
-  /** The longest wait in which nothing moves: milliseconds. */
-  readonly timeLimit: number;
   /**
    * It replies before the end of input. Like `closes`, learnt by
    * {@linkcode Service.meet}: a server which does not fails the check that asks
-   * for it, and does not cost every other check its time limit.
+   * for it, and does not cost every other check its timeout.
    */
   answersAtOnce = true;
   /** It closes the connection after the client's end of input. */
@@ -79,10 +72,13 @@ export class Service {
   readonly #clients = new Set<TestClient>();
 
   /** Names a service; nothing is sent yet. */
-  constructor(address: Address, timeLimit: number) {
-    this.address = address;
-    this.timeLimit = timeLimit;
-    this.#patience = timeLimit;
+  constructor(
+    /** Where it listens. */
+    readonly address: Address,
+    /** The longest wait in which nothing moves: seconds. */
+    readonly timeout: number,
+  ) {
+    this.#patience = timeout;
   }
 
   /**
@@ -90,8 +86,8 @@ export class Service {
    * {@linkcode NoConnection}.
    */
   async connect(options: ReadOptions = {}): Promise<TestClient> {
-    const connection = await connect(this.address, this.timeLimit);
-    const client = new TestClient(connection, this.timeLimit, options);
+    const connection = await connect(this.address, this.timeout);
+    const client = new TestClient(connection, this.timeout, options);
     this.#clients.add(client);
     return client;
   }
@@ -101,14 +97,12 @@ export class Service {
    * read what comes, so that no server is troubled by a check that has failed.
    */
   async closeAll(): Promise<void> {
-    const clients = [...this.#clients].filter((client) => !client.closed);
+    const clients = [...this.#clients].filter((client) => !client.left);
     this.#clients.clear();
     for (const client of clients) client.leave();
-    if (this.closes) {
-      // The check has waited for them already; what still comes comes soon.
-      const limit = this.timeLimit / 5;
-      await Promise.all(clients.map((client) => client.ended(limit)));
-    }
+    // The check has waited for them already; what still comes comes soon.
+    const soon = this.timeout / 5;
+    if (this.closes) await Promise.all(clients.map((one) => one.ended(soon)));
     for (const client of clients) client.close();
   }
 
@@ -166,8 +160,8 @@ export class Service {
     options: ConverseOptions = {},
   ): Promise<void> {
     const { diagnosis, endAtOnce } = options;
-    const sends = steps.map((step) => toBytes(step.send));
-    const replies = steps.map((step) => toBytes(step.reply));
+    const sends = steps.map((step) => Buffer.from(step.send));
+    const replies = steps.map((step) => Buffer.from(step.reply));
     const client = await this.connect(options);
     let wait = this.answersAtOnce;
     let count = 0;
@@ -175,13 +169,12 @@ export class Service {
       client.send(sends[place]);
       count += replies[place].length;
       if (endAtOnce && step === steps.at(-1)) break;
-      if (
-        wait && !await client.until(() => client.count >= count, this.#patience)
-      ) {
+      const come = () => client.count >= count;
+      if (wait && !await client.until(come, this.#patience)) {
         // What does not come now may still come at the end. The next time one
         // does not wait as long.
         wait = false;
-        this.#patience = this.timeLimit / 5;
+        this.#patience = this.timeout / 5;
       }
       await step.meanwhile?.();
     }
@@ -192,38 +185,34 @@ export class Service {
 
     const wanted = Buffer.concat(replies);
     if (wanted.equals(client.bytes)) return client.close();
-    throw this.wrong(client, Buffer.concat(sends), wanted, {
-      diagnosis,
-      shown: steps.length > 4 ? undefined : sends.map(quote).join(", then "),
-    });
+    const sent = Buffer.concat(sends);
+    const shown = steps.length > 4
+      ? quote(sent)
+      : sends.map(quote).join(", then ");
+    throw this.wrong(client, shown, sent, wanted, diagnosis);
   }
 
   /** What is to be said of a reply that is not the wanted one. */
   wrong(
     client: TestClient,
+    shown: string,
     sent: string | Uint8Array,
     wanted: string | Uint8Array,
-    options: {
-      /** Gives the cause, if the reply has ended in an ordinary way. */
-      diagnosis?: Diagnosis;
-      /** What was sent, in words. @default its text, shortened */
-      shown?: string;
-    },
+    diagnosis: Diagnosis = () => false,
   ): Broken {
-    const { diagnosis = () => false, shown = quote(toBytes(sent)) } = options;
     const { text, ending } = client;
-    const facts = { sent: toText(sent), wanted: toText(wanted), text, ending };
+    const facts = {
+      sent: Buffer.from(sent).toString(),
+      wanted: Buffer.from(wanted).toString(),
+      text,
+      ending,
+    };
     const givenUp = ending === "endless" || ending === "too slow";
     return new Broken(
       shown,
-      describe(client, toBytes(wanted), this.seconds),
+      describe(client, Buffer.from(wanted), this.timeout),
       (!givenUp && diagnosis(facts)) || usualCause(facts),
     );
-  }
-
-  /** The time limit in words. */
-  get seconds(): string {
-    return `${this.timeLimit / 1000} s`;
   }
 }
 
@@ -235,9 +224,6 @@ const SLOWEST = 100_000;
 
 /** What may come beyond three times what was sent: bytes. */
 const SLACK = 50_000;
-
-/** The most that one read or one write moves: bytes. */
-const PIECE = 64 * 1024;
 
 /** A client of the service. It reads from the start, and keeps what comes. */
 export class TestClient {
@@ -253,46 +239,45 @@ export class TestClient {
   count = 0;
   /** Settles when all that was to be sent was, or cannot be any more. */
   sending: Promise<void> = Promise.resolve();
-  /** This side has closed it. */
-  closed = false;
+  /** This side has closed it or is about to; what was not sent is forgotten. */
+  left = false;
   readonly #connection: Deno.TcpConn;
-  readonly #timeLimit: number;
+  readonly #timeout: number;
   readonly #pieces: Uint8Array[] = [];
   #toSend = 0;
-  #dropped = false;
   #moved = Promise.withResolvers<void>();
 
-  /** Takes over a connection. */
+  /** Takes over a connection; `timeout` is in seconds. */
   constructor(
     connection: Deno.TcpConn,
-    timeLimit: number,
+    timeout: number,
     options: ReadOptions = {},
   ) {
     this.#connection = connection;
-    this.#timeLimit = timeLimit;
+    this.#timeout = timeout;
     connection.setNoDelay(); // what is sent in two parts leaves in two packets
     this.#read(options);
   }
 
   /** All bytes that came. */
-  get bytes(): Uint8Array {
+  get bytes(): Buffer {
     return Buffer.concat(this.#pieces);
   }
 
   /** All that came, as text. */
   get text(): string {
-    return toText(this.bytes);
+    return this.bytes.toString();
   }
 
   /** Sends, after all that is to be sent already. */
   send(data: string | Uint8Array): void {
-    const bytes = toBytes(data);
+    const bytes = Buffer.from(data);
     this.#toSend += bytes.length;
     this.#then(async () => {
-      for (let at = 0; at < bytes.length && !this.#dropped; at += PIECE) {
-        const piece = bytes.subarray(at, at + PIECE);
-        await writeAll(this.#connection, piece);
-        this.sent += piece.length;
+      for (let at = 0; at < bytes.length && !this.left;) {
+        const count = await this.#connection.write(bytes.subarray(at));
+        at += count;
+        this.sent += count;
         this.#wake();
       }
     });
@@ -305,58 +290,56 @@ export class TestClient {
 
   /** Ends the input, and forgets what was not sent yet. */
   leave(): void {
-    this.#dropped = true;
+    this.left = true;
     this.end();
   }
 
   /**
    * Waits until a condition holds. False if it does not when the reply ends,
-   * when nothing has moved either way for the time limit, or when less than
-   * {@linkcode SLOWEST} moves for twice that time.
+   * when nothing has moved either way for `timeout` seconds, or when less than
+   * {@linkcode SLOWEST} moves for twice the service's timeout.
    *
-   * Time is counted in tenths of the limit, so that a machine too busy to run
+   * Time is counted in tenths of the timeout, so that a machine too busy to run
    * this program does not count as a slow service: however long such a pause,
    * it is one tenth.
    */
   async until(
     condition: () => boolean,
-    timeLimit: number = this.#timeLimit,
+    timeout: number = this.#timeout,
   ): Promise<boolean> {
-    const moved = () => this.sent + this.count;
     const first = this.count; // what was sent may wait in the system's buffers
-    let last = moved();
+    let last = this.sent + first;
     let [tenths, quiet] = [0, 0];
-    const tick = () => {
+    const clock = setInterval(() => {
       tenths += 1;
-      quiet = moved() === last ? quiet + 1 : 0;
-      last = moved();
-      const time = tenths * timeLimit / 10; // milliseconds
-      const rate = 1000 * (this.count - first) / time; // bytes a second
-      if (quiet === 0 && time > 2 * this.#timeLimit && rate < SLOWEST) {
+      const moved = this.sent + this.count;
+      quiet = moved === last ? quiet + 1 : 0;
+      last = moved;
+      const seconds = tenths * timeout / 10;
+      const slow = (this.count - first) / seconds < SLOWEST;
+      if (quiet === 0 && seconds > 2 * this.#timeout && slow) {
         this.ending = "too slow";
       }
-      if (quiet > 10 || this.ending !== undefined) this.#wake();
-    };
-    const clock = setInterval(tick, timeLimit / 10);
+      this.#wake();
+    }, 100 * timeout);
     try {
       while (!condition() && this.ending === undefined && quiet <= 10) {
         await this.#moved.promise;
       }
+      return condition();
     } finally {
       clearInterval(clock);
     }
-    return condition();
   }
 
   /** Waits until the reply ends; false as in `until`. */
-  ended(timeLimit: number = this.#timeLimit): Promise<boolean> {
-    return this.until(() => this.ending !== undefined, timeLimit);
+  ended(timeout?: number): Promise<boolean> {
+    return this.until(() => this.ending !== undefined, timeout);
   }
 
   /** Closes the connection, whatever still moves. */
   close(): void {
-    this.#dropped = true;
-    this.closed = true;
+    this.left = true;
     try {
       this.#connection.close();
     } catch {
@@ -370,18 +353,18 @@ export class TestClient {
     });
   }
 
-  async #read({ beforeRead, atMost = PIECE }: ReadOptions): Promise<void> {
+  async #read({ beforeRead, atMost = 64 * 1024 }: ReadOptions): Promise<void> {
     const buffer = new Uint8Array(atMost);
     let ending: TestClient["ending"];
     try {
       while (ending === undefined) {
-        if (beforeRead) await beforeRead();
+        await beforeRead?.();
         const count = await this.#connection.read(buffer);
-        if (count === null) ending = "closed";
         this.#pieces.push(buffer.slice(0, count ?? 0));
         this.count += count ?? 0;
         // No letter's uppercase has more than three times its bytes.
         if (this.count > 3 * this.#toSend + SLACK) ending = "endless";
+        if (count === null) ending = "closed";
         this.#wake();
       }
     } catch {
@@ -395,13 +378,4 @@ export class TestClient {
     this.#moved.resolve();
     this.#moved = Promise.withResolvers();
   }
-}
-
-function toText(data: string | Uint8Array): string {
-  if (typeof data === "string") return data;
-  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(data);
-}
-
-function toBytes(data: string | Uint8Array): Uint8Array {
-  return typeof data === "string" ? new TextEncoder().encode(data) : data;
 }

@@ -7,8 +7,9 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { connect as connectSocket } from "node:net";
-import { oneLine } from "./options.ts";
+import { messageOf } from "./options.ts";
 
 /** Where a service listens. */
 export interface Address {
@@ -20,27 +21,26 @@ export interface Address {
 
 /** An address as people write it: `127.0.0.1:6789`, IPv6 in brackets. */
 export function format({ hostname, port }: Address): string {
-  return hostname.includes(":")
-    ? `[${hostname}]:${port}`
-    : `${hostname}:${port}`;
+  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+  return `${host}:${port}`;
 }
 
 /** No connection: nothing listens, or nobody answered in time. */
 export class NoConnection extends Error {}
 
 /**
- * Connects to a service; `timeLimit` is in milliseconds.
+ * Connects to a service; `timeout` is in seconds.
  *
  * @throws {NoConnection} that says in words why there is none
  */
 export async function connect(
   address: Address,
-  timeLimit: number,
+  timeout: number,
 ): Promise<Deno.TcpConn> {
   const connecting = Deno.connect(address);
-  let why = `no answer in ${timeLimit / 1000} s`;
+  let why = `no answer in ${timeout} s`;
   try {
-    const connection = await within(timeLimit, connecting);
+    const connection = await within(timeout, connecting);
     if (connection) return connection;
     connecting.then((late) => late.close(), () => {});
   } catch (error) {
@@ -48,7 +48,7 @@ export async function connect(
       ? "no permission to connect; run this program with --allow-net"
       : error instanceof Deno.errors.ConnectionRefused
       ? NOTHING_LISTENS
-      : oneLine(error);
+      : messageOf(error);
   }
   throw new NoConnection(why);
 }
@@ -64,20 +64,20 @@ export function noService(address: Address, { message }: NoConnection): string {
 }
 
 /**
- * A promise's value, or undefined if it takes longer than so many milliseconds.
+ * A promise's value, or undefined if it takes longer than `timeout` seconds.
  *
  * Time is counted in tenths, so that a machine too busy to run this program
  * does not count as a slow service.
  */
 export async function within<T>(
-  timeLimit: number,
+  timeout: number,
   promise: Promise<T>,
 ): Promise<T | undefined> {
   const late = Promise.withResolvers<undefined>();
   let tenths = 0;
   const clock = setInterval(() => {
     if (++tenths > 10) late.resolve(undefined);
-  }, timeLimit / 10);
+  }, 100 * timeout);
   try {
     return await Promise.race([promise, late.promise]);
   } finally {
@@ -91,10 +91,9 @@ export async function readAll(connection: Deno.Conn): Promise<Uint8Array> {
   const buffer = new Uint8Array(64 * 1024);
   while (true) {
     const count = await connection.read(buffer);
-    if (count === null) break;
+    if (count === null) return new Uint8Array(Buffer.concat(chunks));
     chunks.push(buffer.slice(0, count));
   }
-  return new Uint8Array(await new Blob(chunks as BlobPart[]).arrayBuffer());
 }
 
 /** Writes all of the bytes, however many a single write takes. */
@@ -112,8 +111,8 @@ export async function writeAll(
  * and gives the whole reply.
  */
 export async function talk(address: Address, text: string): Promise<string> {
-  const reply = await exchange(address, new TextEncoder().encode(text));
-  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(reply);
+  const reply = await exchange(address, Buffer.from(text));
+  return Buffer.from(reply).toString();
 }
 
 /** As {@linkcode talk}, in bytes. */
@@ -135,7 +134,8 @@ export async function exchange(
  *
  * Deno's own sockets cannot choose to reset; those of `node:net` can.
  *
- * @param ready Gets a function that sends; what it returns is waited for.
+ * @param ready Gets a function that sends, and a promise that settles with the
+ * reply; what it returns is waited for.
  * @returns Whether there was a connection to reset.
  */
 export async function reset(

@@ -6,6 +6,8 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
+
 /**
  * A few sentences of each kind of text, by its name in lower case: `ascii` is
  * English, most others are the Universal Declaration of Human Rights, article 1
@@ -40,9 +42,6 @@ export const SENTENCES: Record<string, string> = {
     "ciao 😀👍🏽 come va? 🎉🎉 bene ❤️ 👨‍👩‍👧‍👦 ok 😂😂😂 a dopo 👋🏻 perché no? 🙈 notte 🌙✨",
 };
 
-/** Words a line. */
-const LINE = 12;
-
 /**
  * Whole lines of the words of a text, in an order that is random, so that a
  * processor cannot learn where its branches go, and the same each time. Text
@@ -57,20 +56,17 @@ export function lines(name: string, length: number): string {
   if (!sentences) throw new RangeError(`there is no text "${name}"`);
   const space = sentences.includes(" ") ? " " : "";
   const words = sentences.split(space);
-  const encoder = new TextEncoder();
-
-  let text = "";
   let seed = 1;
+  const random = () => {
+    // A linear congruential generator; its low bits are the poor ones.
+    seed = Math.imul(seed, 1103515245) + 12345;
+    return words[(seed >>> 8) % words.length];
+  };
+  let text = "";
   for (let bytes = 0; bytes < length;) {
-    const line: string[] = [];
-    while (line.length < LINE) {
-      // A linear congruential generator; its low bits are the poor ones.
-      seed = Math.imul(seed, 1103515245) + 12345;
-      line.push(words[(seed >>> 8) % words.length]);
-    }
-    const whole = `${line.join(space)}\n`;
-    bytes += encoder.encode(whole).length;
-    text += whole;
+    const line = Array.from({ length: 12 }, random).join(space) + "\n";
+    bytes += Buffer.byteLength(line);
+    text += line;
   }
   return text;
 }
