@@ -7,9 +7,7 @@ import { dirname, join } from "node:path";
 import { listening, Script } from "../lib/parts/process.ts";
 import { talk } from "../lib/parts/tcp.ts";
 import { freePort } from "./machine.ts";
-import { CLIENT, SERVER, startClient } from "./pair.ts";
-
-const root = dirname(SERVER);
+import { CLIENT, ROOT, SERVER, startClient } from "./pair.ts";
 
 Deno.test("copied alone into an empty folder, with an empty cache and no network, each runs", async () => {
   const folder = await Deno.makeTempDir();
@@ -50,7 +48,7 @@ Deno.test({
   ignore: Deno.build.os === "windows",
   async fn() {
     const PATH = `${dirname(Deno.execPath())}:${Deno.env.get("PATH")}`;
-    const options = { cwd: root, env: { PATH } };
+    const options = { cwd: ROOT, env: { PATH } };
     await using server = Script.command(["./server.ts", "--port=0"], options);
     const { port } = await listening(server);
     const command = ["./client.ts", "--port", `${port}`];

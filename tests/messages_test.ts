@@ -8,9 +8,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
 import { talk } from "../lib/parts/tcp.ts";
 import { freePort, has, TERMINAL } from "./machine.ts";
-import { changed, CLIENT, SERVER, startServer } from "./pair.ts";
-
-const root = dirname(SERVER);
+import { changed, CLIENT, ROOT, SERVER, startServer } from "./pair.ts";
 
 // --------------------------------------------- the messages in tests/README.md
 
@@ -84,7 +82,7 @@ Deno.test({
   // The system's words in some of them are those of Linux.
   ignore: Deno.build.os !== "linux" || !has("python3") || !has("bash"),
   async fn(t) {
-    const page = await Deno.readTextFile(join(root, "tests", "README.md"));
+    const page = await Deno.readTextFile(join(ROOT, "tests", "README.md"));
     const [, fromHere] = page.split("\n## Messages\n");
     const [, block] = fromHere!.split(/^```$/m);
     const all = block!.trim().split("\n\n").map((shown) =>
@@ -103,7 +101,7 @@ Deno.test({
           const port = freePort();
           await using _around = await around[happened]?.(port);
           const command = `exec "$@" ${shown.redirection}`;
-          const ending = await run(join(root, shown.script!), {
+          const ending = await run(join(ROOT, shown.script!), {
             permissions: shown.permission ? ["--allow-net"] : [],
             args: shown.args!.replace(PORT, `${port}`).match(/\S+/g) ?? [],
             wrapper: [
