@@ -153,7 +153,7 @@ const SERVER_LOADS: Load<Running>[] = [
       (await messages(address, { connections: 1 })).median,
   },
   messagesLoad(100),
-  messagesLoad(2000),
+  messagesLoad(2000, FORKS),
   {
     group: "memory",
     title: "quiet client: KB",
@@ -192,12 +192,12 @@ function bulkLoad(
   };
 }
 
-function messagesLoad(connections: number): Load<Running> {
+function messagesLoad(connections: number, notFor?: string): Load<Running> {
   return {
     group: "messages",
     title: `${connections} clients: kmsg/s`,
     moreIsBetter: true,
-    notFor: connections > 100 ? FORKS : undefined,
+    notFor,
     measure: async ({ address }) =>
       (await messages(address, { connections })).messagesPerSecond / 1000,
   };
@@ -245,40 +245,43 @@ function clientLoads(port: string): Load<Peer>[] {
 
 // -------------------------------------------------------------------- measure
 
-/** Why something was not measured. */
-const notes = new Set<string>();
-
-/** A load, and what it gave. */
-interface Row {
-  title: string;
-  moreIsBetter?: boolean;
-  /** The figures of all rounds, by the peer's name; NaN where one failed. */
-  figures: Map<string, number[]>;
+/** Says why something is not measured. */
+function note(line: string): void {
+  progress("");
+  console.error(line);
 }
 
-/** Gives each load to all peers in turn, in each round. */
+/** The figures of all rounds, by the peer's name; NaN where one failed. */
+type Figures = Map<string, number[]>;
+
+/** Gives each load to all peers in turn, in each round; a table in Markdown. */
 async function compare<P extends Peer>(
   loads: Load<P>[],
   peers: P[],
   rounds: number,
-): Promise<Row[]> {
+): Promise<string> {
   const rows = loads.map((load) => {
-    const nothing = peers.map(({ name }): [string, number[]] => [name, []]);
-    return { ...load, figures: new Map(nothing) };
+    const figures: Figures = new Map(peers.map(({ name }) => [name, []]));
+    return { ...load, figures };
   });
   for (let round = 1; round <= rounds; round++) {
     for (const { title, notFor, measure, figures } of rows) {
       for (const peer of peers.filter(({ name }) => name !== notFor)) {
         progress(`round ${round} of ${rounds}: ${title}, ${peer.name}`);
         const figure = await measure(peer).catch((error) => {
-          notes.add(`${title}, ${peer.name}: ${oneLine(error)}`);
+          note(`${title}, ${peer.name}: ${oneLine(error)}`);
           return NaN;
         });
         figures.get(peer.name)!.push(figure);
       }
     }
   }
-  return rows;
+  const names = peers.map(({ name }) => name);
+  return [
+    ["median", ...names],
+    ["---", ...names.map(() => "---:")],
+    ...rows.map((row) => [row.title, ...cells(row)]),
+  ].map((cells) => `| ${cells.join(" | ")} |\n`).join("") + "\n";
 }
 
 /** Starts a server and warms it up, so that what is compiled is compiled. */
@@ -295,7 +298,7 @@ function present(peers: Peer[]): Peer[] {
   return peers.filter(({ name, build, command }) => {
     const [program, ...args] = build ?? command("0");
     if (program !== Deno.execPath() && !has(program!)) {
-      notes.add(`${name} is left out: there is no ${program} here`);
+      note(`${name} is left out: there is no ${program} here`);
       return false;
     }
     if (build) new Deno.Command(program!, { args }).outputSync();
@@ -309,8 +312,7 @@ function present(peers: Peer[]): Peer[] {
 function median(values: number[]): number {
   const sorted = values.filter((value) => !Number.isNaN(value))
     .sort((a, b) => a - b);
-  const middle = (sorted.length - 1) / 2;
-  return (sorted[Math.floor(middle)] + sorted[Math.ceil(middle)]) / 2;
+  return sorted[sorted.length >> 1] ?? NaN;
 }
 
 /** Three digits, or more where the number has more before the point. */
@@ -320,45 +322,28 @@ function number(value: number): string {
 }
 
 /**
- * Medians as a table in Markdown. In brackets: how many times better the first
- * peer is, the median of the ratios within each round.
+ * The medians. In brackets: how many times better the first peer is, the median
+ * of the ratios within each round.
  */
-function table(rows: Row[]): string {
-  const [...names] = rows[0].figures.keys();
-  const lines = rows.map(({ title, moreIsBetter, figures }) => {
-    const ours = figures.get(names[0])!;
-    const cells = [...figures].map(([name, values]) => {
+function cells(
+  { moreIsBetter, figures }: { moreIsBetter?: boolean; figures: Figures },
+): string[] {
+  const [ours, ...others] = [...figures.values()];
+  return [
+    number(median(ours)),
+    ...others.map((values) => {
+      if (values.every(Number.isNaN)) return "-";
       const ratios = values.map((value, round) =>
         moreIsBetter ? ours[round] / value : value / ours[round]
       );
-      const value = number(median(values));
-      if (name === names[0] || value === "-") return value;
-      return `${value} (${number(median(ratios))})`;
-    });
-    return [title, ...cells];
-  });
-  const head = ["median", ...names];
-  const rule = ["---", ...names.map(() => "---:")];
-  return [head, rule, ...lines].map((cells) => `| ${cells.join(" | ")} |\n`)
-    .join("");
-}
-
-/** Bars of text, the longest 50 characters. */
-function chart({ title, figures }: Row): string {
-  const bars = [...figures]
-    .map(([name, values]) => [name, median(values)] as const)
-    .filter(([, value]) => !Number.isNaN(value));
-  const most = Math.max(...bars.map(([, value]) => value));
-  return `\n${title}\n` + bars.map(([name, value]) => {
-    const bar = "█".repeat(Math.round(50 * value / most));
-    return `  ${name.padEnd(12)} ${bar} ${number(value)}\n`;
-  }).join("");
+      return `${number(median(values))} (${number(median(ratios))})`;
+    }),
+  ];
 }
 
 // -------------------------------------------------------------------- program
 
 const GROUPS = ["bulk", "messages", "memory", "client"];
-const CHARTS = ["bulk, Italian: MB/s", "100 clients: kmsg/s"];
 
 const USAGE = `Compares server.ts and client.ts with their peers.
 
@@ -422,14 +407,12 @@ async function main(options: ReturnType<typeof parse>): Promise<void> {
     for (const server of present(servers)) {
       running.push(stack.use(await startWarm(server)));
     }
-    const rows = await compare(loads, running, rounds);
-    const charts = rows.filter(({ title }) => CHARTS.includes(title));
-    shown += table(rows) + charts.map(chart).join("") + "\n";
+    shown += await compare(loads, running, rounds);
   }
   if (groups.includes("client")) {
     const { address } = stack.use(await start(SERVERS[0]));
     const loads = clientLoads(`${address.port}`);
-    shown += table(await compare(loads, present(clients), rounds)) + "\n";
+    shown += await compare(loads, present(clients), rounds);
   }
   progress("");
   console.log(
@@ -438,7 +421,6 @@ async function main(options: ReturnType<typeof parse>): Promise<void> {
       `Medians, rounds: ${rounds}. In brackets: how many times better the ` +
       `first column is.\n\n${shown}`,
   );
-  for (const note of notes) console.log(note);
 }
 
 addEventListener("unload", () => Deno.removeSync(SCRATCH, { recursive: true }));

@@ -3,7 +3,7 @@
 /** What `--help` says, of all programs that people run. */
 
 import assert from "node:assert/strict";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { Script } from "../lib/parts/process.ts";
 import { ROOT } from "./pair.ts";
 

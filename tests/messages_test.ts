@@ -3,7 +3,7 @@
 /** What the scripts say when something is wrong. */
 
 import assert from "node:assert/strict";
-import { basename, dirname, join } from "node:path";
+import { basename, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
 import { talk } from "../lib/parts/tcp.ts";

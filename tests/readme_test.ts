@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { dirname, join, relative } from "node:path";
 import { listening, Script } from "../lib/parts/process.ts";
 import { freePort } from "./machine.ts";
-import { CLIENT, ROOT, SERVER, startClient } from "./pair.ts";
+import { CLIENT, expectUppercase, ROOT, SERVER, startClient } from "./pair.ts";
 
 const readme = await Deno.readTextFile(join(ROOT, "README.md"));
 
@@ -55,12 +55,7 @@ Deno.test("README - the short pair keeps all promises, full text too", async (t)
       ]));
     await t.step("5 MB through both", async () => {
       await using client = Script.start(paths[1], { args: [port] });
-      const text = "perché no? ß\n".repeat(350_000);
-      await client.write(text);
-      await client.closeInput();
-      const { code, stdout, stderr } = await client.ending();
-      assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-      assert.ok(stdout === text.toUpperCase(), "a wrong reply");
+      await expectUppercase(client, "perché no? ß\n".repeat(350_000));
     });
   }
   await Deno.remove(folder, { recursive: true });
