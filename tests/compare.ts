@@ -397,33 +397,30 @@ function parse() {
   };
 }
 
-async function main(options: ReturnType<typeof parse>): Promise<void> {
-  const { groups, servers, clients, rounds } = options;
-  await using stack = new AsyncDisposableStack();
-  let shown = "";
-  const loads = SERVER_LOADS.filter(({ group }) => groups.includes(group));
-  if (loads.length > 0) {
-    const running = [];
-    for (const server of present(servers)) {
-      running.push(stack.use(await startWarm(server)));
-    }
-    shown += await compare(loads, running, rounds);
-  }
-  if (groups.includes("client")) {
-    const { address } = stack.use(await start(SERVERS[0]));
-    const loads = clientLoads(`${address.port}`);
-    shown += await compare(loads, present(clients), rounds);
-  }
-  progress("");
-  console.log(
-    `${cpus()[0].model}, ${cpus().length} cores, ${Deno.build.os} ` +
-      `${Deno.osRelease()}, Deno ${Deno.version.deno}\n` +
-      `Medians, rounds: ${rounds}. In brackets: how many times better the ` +
-      `first column is.\n\n${shown}`,
-  );
-}
-
 addEventListener("unload", () => Deno.removeSync(SCRATCH, { recursive: true }));
 Deno.addSignalListener("SIGINT", () => Deno.exit(130));
-await main(readOptions("compare", parse));
+const { groups, servers, clients, rounds } = readOptions("compare", parse);
+await using stack = new AsyncDisposableStack();
+let tables = "";
+const loads = SERVER_LOADS.filter(({ group }) => groups.includes(group));
+if (loads.length > 0) {
+  const running = [];
+  for (const server of present(servers)) {
+    running.push(stack.use(await startWarm(server)));
+  }
+  tables += await compare(loads, running, rounds);
+}
+if (groups.includes("client")) {
+  const { address } = stack.use(await start(SERVERS[0]));
+  const loads = clientLoads(`${address.port}`);
+  tables += await compare(loads, present(clients), rounds);
+}
+progress("");
+console.log(
+  `${cpus()[0].model}, ${cpus().length} cores, ${Deno.build.os} ` +
+    `${Deno.osRelease()}, Deno ${Deno.version.deno}\n` +
+    `Medians, rounds: ${rounds}. In brackets: how many times better the ` +
+    `first column is.\n\n${tables}`,
+);
+await stack.disposeAsync();
 Deno.exit(); // the signal's listener would keep the program waiting

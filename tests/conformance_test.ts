@@ -61,18 +61,6 @@ Deno.test("conformance - a teacher's own check in lib/README.md runs", async () 
   }
 });
 
-Deno.test("conformance - --only asks just the checks that it names", async () => {
-  const { code, stdout } = await check(
-    "ten clients at a time",
-    "--only crlf --only uppercase",
-  );
-  assert.match(
-    stdout,
-    /^✓ uppercase .*\n✓ crlf .*\n\nPromises kept: .* 2 of 2\.\n$/,
-  );
-  assert.equal(code, 0);
-});
-
 Deno.test("conformance - a broken promise is explained, and a cause told once", async () => {
   const options = "--only uppercase --only crlf";
   const { code, stdout, stderr } = await check("greets each client", options);

@@ -13,14 +13,15 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { within, writeAll } from "../../lib/parts/tcp.ts";
 
-type Serve = (connection: Deno.TcpConn) => Promise<void>;
+type Serve = (connection: Deno.TcpConn) => Promise<unknown>;
 
-/** Serves a client as it should be, but for what is made of the text. */
+/** Serves a client as it should be, but for what the fault says. */
 async function right(
   connection: Deno.TcpConn,
   uppercase = (text: string) => text.toUpperCase(),
+  options?: TextDecoderOptions,
 ): Promise<void> {
-  for await (const text of texts(connection)) {
+  for await (const text of texts(connection, options)) {
     await write(connection, uppercase(text));
   }
 }
@@ -67,6 +68,19 @@ async function byLines(
   if (line !== "") await write(connection, reply(line)!);
 }
 
+/** Replies to whole lines, and keeps what is after them. */
+async function wholeLines(
+  connection: Deno.TcpConn,
+  kept: { line: string },
+): Promise<void> {
+  await right(connection, (text) => {
+    const all = kept.line + text;
+    const end = all.lastIndexOf("\n") + 1;
+    kept.line = all.slice(end);
+    return all.slice(0, end).toUpperCase();
+  });
+}
+
 function write(connection: Deno.TcpConn, text: string): Promise<void> {
   return writeAll(connection, new TextEncoder().encode(text));
 }
@@ -92,7 +106,7 @@ const TEXT_FAULTS: Record<string, (text: string) => string> = {
 
 /** What all clients share, and should not. */
 const sharedBuffer = new Uint8Array(4096);
-let halfLine = "";
+const sharedKept = { line: "" };
 let lastWrite = Promise.resolve();
 
 const workers: Promise<void>[] = [];
@@ -205,35 +219,13 @@ const FAULTS: Record<string, Serve> = {
   "changes line ends": (connection) =>
     byLines(connection, (line) => `${line.toUpperCase()}\n`),
 
-  async "forgets a last line without line end"(connection) {
-    let line = "";
-    for await (const text of texts(connection)) {
-      line += text;
-      const end = line.lastIndexOf("\n") + 1;
-      await write(connection, line.slice(0, end).toUpperCase());
-      line = line.slice(end);
-    }
-  },
+  "forgets a last line without line end": (connection) =>
+    wholeLines(connection, { line: "" }),
 
   async "mixes two clients' buffers"(connection) {
-    for await (const text of texts(connection)) {
-      halfLine += text;
-      const end = halfLine.lastIndexOf("\n") + 1;
-      const lines = halfLine.slice(0, end);
-      halfLine = halfLine.slice(end);
-      await write(connection, lines.toUpperCase());
-    }
-    await write(connection, halfLine.toUpperCase());
-    halfLine = "";
-  },
-
-  async "stops at 64 KB"(connection) {
-    let left = 64 * 1024;
-    for await (const text of texts(connection)) {
-      await write(connection, text.slice(0, left).toUpperCase());
-      left -= text.length;
-      if (left <= 0) return;
-    }
+    await wholeLines(connection, sharedKept);
+    await write(connection, sharedKept.line.toUpperCase());
+    sharedKept.line = "";
   },
 
   async "closes after the first packet"(connection) {
@@ -264,18 +256,9 @@ const FAULTS: Record<string, Serve> = {
     }
   },
 
-  async "dies of bytes that are no text"(connection) {
-    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-    for await (const bytes of reads(connection)) {
-      try {
-        const text = decoder.decode(bytes, { stream: true });
-        await write(connection, text.toUpperCase());
-      } catch (error) {
-        if (error instanceof TypeError) die(error);
-        throw error;
-      }
-    }
-  },
+  "dies of bytes that are no text": (connection) =>
+    right(connection, undefined, { fatal: true, ignoreBOM: true })
+      .catch((error) => error instanceof TypeError && die(error)),
 
   async "dies of an empty connection"(connection) {
     let count = 0;
@@ -286,13 +269,7 @@ const FAULTS: Record<string, Serve> = {
     if (count === 0) die(new Error("no line"));
   },
 
-  async "dies of a reset"(connection) {
-    try {
-      await right(connection);
-    } catch (error) {
-      die(error);
-    }
-  },
+  "dies of a reset": (connection) => right(connection).catch(die),
 
   async "dies of a failed write"(connection) {
     for await (const text of texts(connection)) {
@@ -341,11 +318,8 @@ const FAULTS: Record<string, Serve> = {
     }
   },
 
-  async "takes a byte order mark away"(connection) {
-    for await (const text of texts(connection, {})) {
-      await write(connection, text.toUpperCase());
-    }
-  },
+  "takes a byte order mark away": (connection) =>
+    right(connection, undefined, { ignoreBOM: false }),
 };
 
 function die(error: unknown): never {
