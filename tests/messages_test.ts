@@ -222,7 +222,7 @@ Deno.test({
     }
 
     await t.step("the client's time limit does not run meanwhile", async () => {
-      await using copy = await changed(CLIENT, [["10_000", "1_000"]]);
+      await using copy = await changed(CLIENT, "10_000", "1_000");
       await using server = await startServer();
       const args = ["--port", `${server.address.port}`];
       await using script = startOnTerminal(copy.path, args);
@@ -237,17 +237,18 @@ Deno.test({
 
 Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) => {
   await t.step("server.ts", async () => {
-    await using copy = await changed(SERVER, [[
-      "  stopOnSignal(",
-      "  stopSignal(",
-    ]]);
+    await using copy = await changed(
+      SERVER,
+      "  stopOnSignal(welcomeS",
+      "  stopSignal(welcomeS",
+    );
     const { code, stderr } = await run(copy.path, { args: ["--port=0"] });
     assert.match(stderr, /stopSignal is not defined\n[^]*server\.ts:\d/);
     assert.equal(code, 1);
   });
 
   await t.step("server.ts, in what is done to the text", async () => {
-    await using copy = await changed(SERVER, [["= uppercase(", "= upercase("]]);
+    await using copy = await changed(SERVER, "= uppercase(", "= upercase(");
     await using script = Script.start(copy.path, { args: ["--port=0"] });
     assert.equal(await talk(await listening(script), "hello\n"), "");
     await script.stdoutMatch(
@@ -256,7 +257,7 @@ Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) =>
   });
 
   await t.step("client.ts", async () => {
-    await using copy = await changed(CLIENT, [["from.read(", "form.read("]]);
+    await using copy = await changed(CLIENT, "from.read(", "form.read(");
     await using server = await startServer();
     const args = ["--port", `${server.address.port}`];
     const { code, stderr } = await run(copy.path, { args });

@@ -20,25 +20,17 @@ export const TEXT = new TextEncoder().encode("perché no? ".repeat(500_000));
 /** The reply to {@linkcode TEXT}. */
 export const UPPER = new TextEncoder().encode("PERCHÉ NO? ".repeat(500_000));
 
-/** A copy of a script in a folder of its own, which goes with it. */
-export interface Copy extends AsyncDisposable {
-  /** Path of the copy. */
-  readonly path: string;
-}
-
-/** Copies a script and replaces texts in it; each is there just once. */
+/** Copies a script into a new folder, and replaces a text that is there once. */
 export async function changed(
   script: string,
-  edits: [before: string, after: string][],
-): Promise<Copy> {
-  let text = await Deno.readTextFile(script);
-  for (const [before, after] of edits) {
-    assert.equal(text.split(before).length, 2, `just once: ${before}`);
-    text = text.replace(before, () => after);
-  }
+  before: string,
+  after: string,
+): Promise<AsyncDisposable & { readonly path: string }> {
+  const text = await Deno.readTextFile(script);
+  assert.equal(text.split(before).length, 2, `just once: ${before}`);
   const folder = await Deno.makeTempDir();
   const path = join(folder, basename(script));
-  await Deno.writeTextFile(path, text);
+  await Deno.writeTextFile(path, text.replace(before, () => after));
   return {
     path,
     [Symbol.asyncDispose]: () => Deno.remove(folder, { recursive: true }),

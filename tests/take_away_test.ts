@@ -166,7 +166,7 @@ for (const { part, edit, red, needs } of ROWS) {
     ignore: Deno.build.os !== "linux" || needs !== undefined && !has(needs),
     async fn() {
       const isClient = part.startsWith("client.ts");
-      await using copy = await changed(isClient ? CLIENT : SERVER, [edit]);
+      await using copy = await changed(isClient ? CLIENT : SERVER, ...edit);
       const server = isClient ? SERVER : copy.path;
       const client = isClient ? copy.path : CLIENT;
       await answersLine(server, client);
