@@ -92,7 +92,7 @@ const CLIENTS: Peer[] = [
   },
   { name: "ncat", command: (port) => ["ncat", "127.0.0.1", port] },
   {
-    name: "bare", // sends one line and no more
+    name: "bare",
     command: (port) => [...DENO, `${PEERS}/bare_client.ts`, port],
   },
 ];
@@ -116,49 +116,33 @@ async function start(server: Peer): Promise<Running> {
 
 // ---------------------------------------------------------------------- loads
 
-interface Load<P> {
-  /** A word for `--only`. */
-  group: string;
-  /** What is measured, and in which unit. */
-  title: string;
-  /** A larger figure is a better one. */
-  moreIsBetter?: boolean;
-  /** A peer that this load is not for. */
-  notFor?: string;
-  measure: (peer: P) => Promise<number>;
-}
+/** Measures one peer. */
+type Measure<P> = (peer: P) => Promise<number>;
 
-/** socat starts processes for each client: too many, and they do its work. */
-const FORKS = "socat";
-
-const SERVER_LOADS: Load<Running>[] = [
-  bulkLoad("bulk, ASCII: MB/s"),
-  bulkLoad("bulk, Italian: MB/s", { text: "italian" }),
-  bulkLoad("bulk, Greek: MB/s", { text: "greek" }),
-  bulkLoad("bulk, 8 clients: MB/s", { clients: 8 }),
-  {
-    group: "bulk",
-    title: "CPU for bulk: s/GB",
-    notFor: FORKS,
-    measure: async ({ address, pid }) => {
+/**
+ * What is measured, and in which unit: "/s" at the end means that more is better.
+ * The groups are words for `--only`.
+ */
+const SERVER_LOADS: Record<string, Record<string, Measure<Running>>> = {
+  bulk: {
+    "bulk, ASCII: MB/s": bulkLoad(),
+    "bulk, Italian: MB/s": bulkLoad({ text: "italian" }),
+    "bulk, Greek: MB/s": bulkLoad({ text: "greek" }),
+    "bulk, 8 clients: MB/s": bulkLoad({ clients: 8 }),
+    "CPU for bulk: s/GB": async ({ address, pid }) => {
       const before = cpuSeconds(pid);
       const { megabytes } = await bulk(address);
       return (cpuSeconds(pid) - before) / megabytes * 1000;
     },
   },
-  {
-    group: "messages",
-    title: "one message: µs",
-    measure: async ({ address }) =>
+  messages: {
+    "one message: µs": async ({ address }) =>
       (await messages(address, { connections: 1 })).median,
+    "100 clients: kmsg/s": messagesLoad(100),
+    "2000 clients: kmsg/s": messagesLoad(2000),
   },
-  messagesLoad(100),
-  messagesLoad(2000, FORKS),
-  {
-    group: "memory",
-    title: "quiet client: KB",
-    notFor: FORKS,
-    measure: async (server) => {
+  memory: {
+    "quiet client: KB": async (server) => {
       await using fresh = await start(server);
       using _one = await hold(fresh.address, { connections: 1 });
       const before = memory(fresh.pid, "VmRSS");
@@ -166,81 +150,66 @@ const SERVER_LOADS: Load<Running>[] = [
       using _all = await hold(fresh.address, { connections, timeout: 30 });
       return (memory(fresh.pid, "VmRSS") - before) / connections / 1000;
     },
-  },
-  {
-    group: "memory",
-    title: "after 500 MB: MB",
-    notFor: FORKS,
-    measure: async (server) => {
+    "after 500 MB: MB": async (server) => {
       await using fresh = await start(server);
       await bulk(fresh.address, { megabytes: 500 });
       return memory(fresh.pid, "VmRSS") / 1e6;
     },
   },
-];
+};
+
+/** Loads that a peer is not given. */
+const NOT_FOR: Record<string, string[]> = {
+  // It starts processes for each client: too many, and they do its work.
+  socat: [
+    "CPU for bulk: s/GB",
+    "2000 clients: kmsg/s",
+    ...Object.keys(SERVER_LOADS.memory),
+  ],
+  bare: ["300 MB from a file: s"], // it sends one line and no more
+};
 
 function bulkLoad(
-  title: string,
   options: { text?: string; clients?: number } = {},
-): Load<Running> {
-  return {
-    group: "bulk",
-    title,
-    moreIsBetter: true,
-    measure: async ({ address }) =>
-      (await bulk(address, options)).megabytesPerSecond,
-  };
+): Measure<Running> {
+  return async ({ address }) =>
+    (await bulk(address, options)).megabytesPerSecond;
 }
 
-function messagesLoad(connections: number, notFor?: string): Load<Running> {
-  return {
-    group: "messages",
-    title: `${connections} clients: kmsg/s`,
-    moreIsBetter: true,
-    notFor,
-    measure: async ({ address }) =>
-      (await messages(address, { connections })).messagesPerSecond / 1000,
-  };
+function messagesLoad(connections: number): Measure<Running> {
+  return async ({ address }) =>
+    (await messages(address, { connections })).messagesPerSecond / 1000;
 }
 
 /** The loads for clients, all of which talk to one server. */
-function clientLoads(port: string): Load<Peer>[] {
+function clientLoads(port: string): Record<string, Measure<Peer>> {
   const file = `${SCRATCH}/text`;
   const text = lines("ascii", 1e6);
   for (let megabytes = 0; megabytes < 300; megabytes++) {
     Deno.writeTextFileSync(file, text, { append: true });
   }
-  return [
-    {
-      group: "client",
-      title: "300 MB from a file: s",
-      notFor: "bare",
-      measure: async ({ command }) => {
-        const shell = `exec "$@" <${file} >/dev/null`;
+  return {
+    "300 MB from a file: s": async ({ command }) => {
+      const shell = `exec "$@" <${file} >/dev/null`;
+      const start = performance.now();
+      const { code } = await new Deno.Command("sh", {
+        args: ["-c", shell, "sh", ...command(port)],
+      }).output();
+      if (code !== 0) throw new Error(`exit code ${code}`);
+      return (performance.now() - start) / 1000;
+    },
+    "first reply: ms": async ({ command }) => {
+      const times = [];
+      for (let count = 0; count < 5; count++) {
         const start = performance.now();
-        const { code } = await new Deno.Command("sh", {
-          args: ["-c", shell, "sh", ...command(port)],
-        }).output();
-        if (code !== 0) throw new Error(`exit code ${code}`);
-        return (performance.now() - start) / 1000;
-      },
+        await using client = Script.command(command(port));
+        await client.write("hello\n");
+        await client.stdoutMatch(/HELLO\n/);
+        times.push(performance.now() - start);
+      }
+      return median(times);
     },
-    {
-      group: "client",
-      title: "first reply: ms",
-      measure: async ({ command }) => {
-        const times = [];
-        for (let count = 0; count < 5; count++) {
-          const start = performance.now();
-          await using client = Script.command(command(port));
-          await client.write("hello\n");
-          await client.stdoutMatch(/HELLO\n/);
-          times.push(performance.now() - start);
-        }
-        return median(times);
-      },
-    },
-  ];
+  };
 }
 
 // -------------------------------------------------------------------- measure
@@ -251,36 +220,37 @@ function note(line: string): void {
   console.error(line);
 }
 
-/** The figures of all rounds, by the peer's name; NaN where one failed. */
-type Figures = Map<string, number[]>;
-
 /** Gives each load to all peers in turn, in each round; a table in Markdown. */
 async function compare<P extends Peer>(
-  loads: Load<P>[],
+  loads: Record<string, Measure<P>>,
   peers: P[],
   rounds: number,
 ): Promise<string> {
-  const rows = loads.map((load) => {
-    const figures: Figures = new Map(peers.map(({ name }) => [name, []]));
-    return { ...load, figures };
-  });
+  const rows = Object.entries(loads).map(([title, measure]) => ({
+    title,
+    measure,
+    // Of all rounds, for each peer; NaN where there is none.
+    figures: peers.map((): number[] => []),
+  }));
   for (let round = 1; round <= rounds; round++) {
-    for (const { title, notFor, measure, figures } of rows) {
-      for (const peer of peers.filter(({ name }) => name !== notFor)) {
+    for (const { title, measure, figures } of rows) {
+      for (const [at, peer] of peers.entries()) {
         progress(`round ${round} of ${rounds}: ${title}, ${peer.name}`);
-        const figure = await measure(peer).catch((error) => {
-          note(`${title}, ${peer.name}: ${oneLine(error)}`);
-          return NaN;
-        });
-        figures.get(peer.name)!.push(figure);
+        const isAsked = !NOT_FOR[peer.name]?.includes(title);
+        const figure = isAsked
+          ? await measure(peer).catch((error) => {
+            note(`${title}, ${peer.name}: ${oneLine(error)}`);
+            return NaN;
+          })
+          : NaN;
+        figures[at].push(figure);
       }
     }
   }
-  const names = peers.map(({ name }) => name);
   return [
-    ["median", ...names],
-    ["---", ...names.map(() => "---:")],
-    ...rows.map((row) => [row.title, ...cells(row)]),
+    ["median", ...peers.map(({ name }) => name)],
+    ["---", ...peers.map(() => "---:")],
+    ...rows.map(({ title, figures }) => [title, ...cells(title, figures)]),
   ].map((cells) => `| ${cells.join(" | ")} |\n`).join("") + "\n";
 }
 
@@ -325,17 +295,14 @@ function number(value: number): string {
  * The medians. In brackets: how many times better the first peer is, the median
  * of the ratios within each round.
  */
-function cells(
-  { moreIsBetter, figures }: { moreIsBetter?: boolean; figures: Figures },
-): string[] {
-  const [ours, ...others] = [...figures.values()];
+function cells(title: string, [ours, ...others]: number[][]): string[] {
+  const ratio = (one: number, other: number) =>
+    title.endsWith("/s") ? one / other : other / one;
   return [
     number(median(ours)),
     ...others.map((values) => {
       if (values.every(Number.isNaN)) return "-";
-      const ratios = values.map((value, round) =>
-        moreIsBetter ? ours[round] / value : value / ours[round]
-      );
+      const ratios = values.map((value, round) => ratio(ours[round], value));
       return `${number(median(values))} (${number(median(ratios))})`;
     }),
   ];
@@ -343,7 +310,7 @@ function cells(
 
 // -------------------------------------------------------------------- program
 
-const GROUPS = ["bulk", "messages", "memory", "client"];
+const GROUPS = [...Object.keys(SERVER_LOADS), "client"];
 
 const USAGE = `Compares server.ts and client.ts with their peers.
 
@@ -402,8 +369,8 @@ Deno.addSignalListener("SIGINT", () => Deno.exit(130));
 const { groups, servers, clients, rounds } = readOptions("compare", parse);
 await using stack = new AsyncDisposableStack();
 let tables = "";
-const loads = SERVER_LOADS.filter(({ group }) => groups.includes(group));
-if (loads.length > 0) {
+const loads = Object.assign({}, ...groups.map((group) => SERVER_LOADS[group]));
+if (Object.keys(loads).length > 0) {
   const running = [];
   for (const server of present(servers)) {
     running.push(stack.use(await startWarm(server)));
