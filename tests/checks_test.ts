@@ -4,16 +4,13 @@
 // in one way, and holds them to finding just that.
 
 import assert from "node:assert/strict";
-import { fileURLToPath } from "node:url";
 import { checks, conform, type Report } from "../lib/conformance.ts";
-import { listening, Script } from "../lib/parts/process.ts";
+import { Script } from "../lib/parts/process.ts";
 import { has } from "./machine.ts";
 
 const DENO = [Deno.execPath(), "run", "--allow-net"];
 
-function path(name: string): string {
-  return fileURLToPath(new URL(name, import.meta.url));
-}
+const HERE = import.meta.dirname!;
 
 /** What breaks a check only by chance, and is asked again, 30 times at most. */
 const BY_CHANCE = [
@@ -33,8 +30,6 @@ interface Server {
   name: string;
   /** How it is started, on a free port. */
   command: string[];
-  /** What it says when it is ready, port last. @default listening on HOST:PORT */
-  ready?: RegExp;
   /** The checks that it is asked. @default all */
   asked?: string;
   /** The checks that it does not keep. */
@@ -54,7 +49,7 @@ interface Server {
 const ORDINARY: Server[] = [
   {
     name: "a textbook's server in Java",
-    command: ["java", path("peers/Textbook.java")],
+    command: ["java", `${HERE}/peers/Textbook.java`],
     // An empty connection gives it null for a line, and it dies of that.
     breaks: "several-lines pieces no-line-end crlf conversation order " +
       "half-close two-clients pause slow-reader letters special cuts " +
@@ -64,17 +59,17 @@ const ORDINARY: Server[] = [
   },
   {
     name: "a thread for each client in Java",
-    command: ["java", path("peers/Threads.java")],
+    command: ["java", `${HERE}/peers/Threads.java`],
     breaks: "",
   },
   {
     name: "asyncio in Python",
-    command: ["python3", path("peers/asyncio.py")],
+    command: ["python3", `${HERE}/peers/asyncio.py`],
     breaks: "",
   },
   {
     name: "streams in Node",
-    command: ["node", path("peers/node.mjs")],
+    command: ["node", `${HERE}/peers/node.mjs`],
     breaks: "",
   },
   {
@@ -82,17 +77,16 @@ const ORDINARY: Server[] = [
     // tr keeps them in a buffer.
     name: "socat with tr, which knows A to Z alone",
     command: [
-      ..."socat -dd -t 60 TCP-LISTEN:0,bind=127.0.0.1,fork,backlog=128"
-        .split(" "),
+      ...["socat", "-dd", "-lf", "/dev/stdout", "-t", "60"],
+      "TCP-LISTEN:0,bind=127.0.0.1,fork,backlog=128",
       "EXEC:stdbuf -o0 tr a-z A-Z",
     ],
-    ready: /listening on AF=2 127\.0\.0\.1:([0-9]+)/,
     breaks: "letters special",
   },
   {
     // A pipe in Node that lacks allowHalfOpen. It loses bytes by chance.
     name: "pipe() in Node",
-    command: ["node", path("wrong/pipe.mjs")],
+    command: ["node", `${HERE}/wrong/pipe.mjs`],
     asked: "slow-reader",
     breaks: "slow-reader",
     cause: /closed the connection before all/,
@@ -213,7 +207,7 @@ const WRONG = Object.entries(FAULTS).map(
       ...name === "never closes a descriptor"
         ? ["prlimit", "--nofile=256"]
         : [],
-      ...[...DENO, path("wrong/server.ts"), name],
+      ...[...DENO, `${HERE}/wrong/server.ts`, name],
     ],
     asked,
     breaks,
@@ -228,11 +222,9 @@ const WRONG = Object.entries(FAULTS).map(
 
 async function report(server: Server): Promise<Report> {
   await using script = Script.command(server.command);
-  const port = server.ready
-    ? Number((await script.stderrMatch(server.ready))[1])
-    : (await listening(script)).port;
+  const [, port] = await script.stdoutMatch(/listening on .*:([0-9]+)$/m);
   const names = words(server.asked ?? ALL);
-  return await conform({ hostname: "127.0.0.1", port }, {
+  return await conform({ hostname: "127.0.0.1", port: Number(port) }, {
     checks: checks.filter(({ name }) => names.includes(name)),
     timeLimit: 2500,
   });
@@ -250,19 +242,16 @@ async function judge(server: Server): Promise<void> {
   let left = broken.length;
   const expected = found.results.map(({ name }) => {
     if (!broken.includes(name)) {
-      return dies && left === 0 ? "not asked" : "kept";
+      return `${name}: ${dies && left === 0 ? "not asked" : "kept"}`;
     }
     left -= 1;
     // A textbook's server is held to the checks of one line alone.
     const { oneLine } = checks.find((check) => check.name === name)!;
-    return oneReply && !oneLine ? "not meant" : "broken";
+    return `${name}: ${oneReply && !oneLine ? "not meant" : "broken"}`;
   });
-  const outcomes = found.results.map(({ name, outcome }) =>
-    `${name}: ${outcome}`
-  );
   assert.deepEqual(
-    outcomes,
-    found.results.map(({ name }, at) => `${name}: ${expected[at]}`),
+    found.results.map(({ name, outcome }) => `${name}: ${outcome}`),
+    expected,
     "the checks that its fault breaks",
   );
   assert.equal(found.oneReply, oneReply);

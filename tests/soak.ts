@@ -30,14 +30,17 @@ import { memory } from "./machine.ts";
 import { startServer } from "./pair.ts";
 
 /**
- * How much more memory than in the first quarter there may be at the end. What a
- * server has once used the system's allocator keeps for the next clients. A
- * server's first minute says nothing: its memory still grows to what it needs.
+ * How much more memory than in the first quarter there may be at the end: the
+ * system's allocator keeps for the next clients what the server has once used.
  */
 const GROWTH = 1.5;
+/** A shorter run shows no growth: in its first minute a server takes what it needs. */
 const LEAST_MINUTES = 4;
 
-const counted = { verified: 0, wrong: 0 };
+/** Bytes of replies that were compared. */
+let verified = 0;
+/** Replies that were wrong or not whole. */
+let wrong = 0;
 
 // ---------------------------------------------------------------------- texts
 
@@ -214,7 +217,7 @@ async function expectBytes(
       throw new Error(`wrong bytes from byte ${at} on`);
     }
     at += count;
-    counted.verified += count;
+    verified += count;
   }
 }
 
@@ -244,7 +247,7 @@ async function again({ name, run, isRight }: Kind): Promise<void> {
   while (performance.now() < end) {
     await run(address).catch((error) => {
       if (!isRight) return;
-      counted.wrong += 1;
+      wrong += 1;
       console.error(`soak: ${name}: ${error}`);
     });
     sessions.set(name, sessions.get(name)! + 1);
@@ -265,8 +268,8 @@ const { code, stderr } = await server.script.ending();
 
 const rows: [string, number][] = [
   ...sessions,
-  ["bytes verified", counted.verified],
-  ["replies with wrong or missing bytes", counted.wrong],
+  ["bytes verified", verified],
+  ["replies with wrong or missing bytes", wrong],
   ["descriptors before", descriptorsBefore],
   ["descriptors after", descriptorsAfter],
   ["memory, at most, in the first quarter: MB", quarter / 1e6],
@@ -279,7 +282,7 @@ for (const [what, count] of rows) {
 
 const failures = [
   !inTime && "a minute after the end there are still clients or descriptors",
-  counted.wrong > 0 && "replies had wrong or missing bytes",
+  wrong > 0 && "replies had wrong or missing bytes",
   code !== 0 && `the server ended with exit code ${code}: ${stderr}`,
   minutes >= LEAST_MINUTES && after > GROWTH * quarter &&
   "memory grew after the first quarter",
