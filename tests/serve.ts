@@ -26,7 +26,7 @@ export function serveHere(
     await Promise.all(served);
   })();
   return {
-    address: listener.addr,
+    address: { hostname: "127.0.0.1", port: listener.addr.port },
     async [Symbol.asyncDispose]() {
       listener.close();
       await accepting;
