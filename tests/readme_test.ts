@@ -6,7 +6,14 @@ import assert from "node:assert/strict";
 import { dirname, join, relative } from "node:path";
 import { listening, Script } from "../lib/parts/process.ts";
 import { freePort } from "./machine.ts";
-import { CLIENT, expectUppercase, ROOT, SERVER, startClient } from "./pair.ts";
+import {
+  changed,
+  CLIENT,
+  expectUppercase,
+  ROOT,
+  SERVER,
+  startClient,
+} from "./pair.ts";
 
 const readme = await Deno.readTextFile(join(ROOT, "README.md"));
 
@@ -92,27 +99,20 @@ Deno.test("README - its other service, by its diff, does what is shown", async (
   const lines = (sign: string) =>
     diff!.match(/^[+-].*$/gm)!.filter((line) => line.startsWith(sign))
       .map((line) => line.slice(1)).join("\n");
-  const service = await Deno.readTextFile(SERVER);
-  assert.equal(service.split(lines("-")).length, 2);
-  const changed = service.replace(lines("-"), () => lines("+"))
+  await using copy = await changed(SERVER, lines("-"), lines("+"));
+  const service = await Deno.readTextFile(copy.path);
+  const short = service
     .replace(/\/\/ -+ the text's stream\n[^]*(?=\/\/ -+ who is connected)/, "");
-  assert.doesNotMatch(changed, /class UppercaseStream/);
+  assert.doesNotMatch(short, /class UppercaseStream/);
+  await Deno.writeTextFile(copy.path, short);
+  await succeeds([Deno.execPath(), "check", copy.path]);
 
-  const folder = await Deno.makeTempDir();
-  const path = join(folder, "server.ts");
-  await Deno.writeTextFile(path, changed);
-  await succeeds([Deno.execPath(), "check", path]);
-  {
-    await using server = Script.start(path, { args: ["--port", "0"] });
-    const [, said, answered] = session!.match(
-      /^\$ echo '(.*)' \| .*\n([^]*)$/,
-    )!;
-    await using client = startClient(await listening(server));
-    await client.write(`${said}\n`);
-    await client.closeInput();
-    assert.equal((await client.ending()).stdout, answered);
-  }
-  await Deno.remove(folder, { recursive: true });
+  await using server = Script.start(copy.path, { args: ["--port", "0"] });
+  const [, said, answered] = session!.match(/^\$ echo '(.*)' \| .*\n([^]*)$/)!;
+  await using client = startClient(await listening(server));
+  await client.write(`${said}\n`);
+  await client.closeInput();
+  assert.equal((await client.ending()).stdout, answered);
 });
 
 // -------------------------------------------------------------------- all pages
