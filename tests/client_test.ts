@@ -8,8 +8,8 @@ import { type AddressInfo, createServer } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Ending } from "../lib/parts/process.ts";
 import { type Address, readAll, writeAll } from "../lib/parts/tcp.ts";
-import { has, TERMINAL } from "./machine.ts";
-import { startClient, startServer } from "./pair.ts";
+import { has, NOT_BLOCKING, TERMINAL } from "./machine.ts";
+import { expectUppercase, startClient, startServer } from "./pair.ts";
 import { serveHere } from "./serve.ts";
 
 /** Runs the client on an input and gives its ending. */
@@ -29,20 +29,12 @@ async function replyOnce(socket: Deno.TcpConn): Promise<void> {
   await writeAll(socket, new TextEncoder().encode("BYE\n"));
 }
 
-Deno.test("client - standard input to the server, replies to standard output, exit code 0", async (t) => {
+Deno.test("client - standard input to the server, replies to standard output, exit code 0", async () => {
   await using server = await startServer();
-  const inputs: [name: string, input: string][] = [
-    ["a line", "perché no? ß\n"],
-    ["no line end", "ciao"],
-    ["nothing", ""],
-    ["5 MB", "Ελλάδα και Italia\n".repeat(220_000)],
-  ];
-  for (const [name, input] of inputs) {
-    await t.step(name, async () => {
-      const { code, stdout, stderr } = await client(server.address, input);
-      assert.ok(stdout === input.toUpperCase(), "the reply is not the whole");
-      assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-    });
+  const long = "Ελλάδα και Italia\n".repeat(220_000); // 5 MB
+  for (const input of ["perché no? ß\n", "no line end", "", long]) {
+    await using script = startClient(server.address);
+    await expectUppercase(script, input);
   }
 });
 
@@ -76,6 +68,23 @@ Deno.test("client - a textbook's server that is quicker than the end of a short 
   await script.closeInput();
   const { code, stderr } = await script.ending();
   assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+});
+
+Deno.test("client - a line that is typed after the server has closed is not lost in silence", async () => {
+  await using server = serveHere(async (socket) => {
+    await replyOnce(socket);
+    await socket.closeWrite();
+    await readAll(socket); // a reset would tell the client as much
+  });
+  await using script = startClient(server.address);
+  await script.write("ciao\n");
+  await script.stdoutMatch(/BYE\n/);
+  await pause(200); // nothing shows when it has read the end of file
+  await script.write("too late\n");
+  await script.closeInput();
+  const { code, stderr } = await script.ending();
+  assert.match(stderr, /^client: \S+ closed before the end of input .*\n$/);
+  assert.equal(code, 1);
 });
 
 Deno.test("client - a server that closes in the middle of 5 MB, after a reply", async () => {
@@ -115,6 +124,26 @@ Deno.test("client - a closed standard output ends it quietly", {
   await using pipeline = startClient(server.address, { wrapper });
   const { stdout, stderr } = await pipeline.ending();
   assert.deepEqual({ stdout, stderr }, { stdout: "CIAO\n0\n", stderr: "" });
+});
+
+Deno.test({
+  name:
+    "client - a full pipe that does not block gets the whole reply (python3)",
+  ignore: Deno.build.os === "windows" || !has("python3"),
+  async fn() {
+    await using server = await startServer();
+    // Nothing outside shows when the pipe is full: two seconds are enough for it.
+    const shell = '"$@" | { sleep 2; wc -c; }; echo "${PIPESTATUS[0]}"';
+    const wrapper = ["bash", "-c", shell, "bash", ...NOT_BLOCKING];
+    await using script = startClient(server.address, { wrapper });
+    await script.write("a".repeat(1_000_000));
+    await script.closeInput();
+    const { stdout, stderr } = await script.ending();
+    assert.deepEqual({ stdout, stderr }, {
+      stdout: "1000000\n0\n",
+      stderr: "",
+    });
+  },
 });
 
 Deno.test(

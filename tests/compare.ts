@@ -92,7 +92,7 @@ const CLIENTS: Peer[] = [
   },
   { name: "ncat", command: (port) => ["ncat", "127.0.0.1", port] },
   {
-    name: "bare", // sends one line and no more
+    name: "bare",
     command: (port) => [...DENO, `${PEERS}/bare_client.ts`, port],
   },
 ];
@@ -116,49 +116,33 @@ async function start(server: Peer): Promise<Running> {
 
 // ---------------------------------------------------------------------- loads
 
-interface Load<P> {
-  /** A word for `--only`. */
-  group: string;
-  /** What is measured, and in which unit. */
-  title: string;
-  /** A larger figure is a better one. */
-  moreIsBetter?: boolean;
-  /** A peer that this load is not for. */
-  notFor?: string;
-  measure: (peer: P) => Promise<number>;
-}
+/** Measures one peer. */
+type Measure<P> = (peer: P) => Promise<number>;
 
-/** socat starts processes for each client: too many, and they do its work. */
-const FORKS = "socat";
-
-const SERVER_LOADS: Load<Running>[] = [
-  bulkLoad("bulk, ASCII: MB/s"),
-  bulkLoad("bulk, Italian: MB/s", { text: "italian" }),
-  bulkLoad("bulk, Greek: MB/s", { text: "greek" }),
-  bulkLoad("bulk, 8 clients: MB/s", { clients: 8 }),
-  {
-    group: "bulk",
-    title: "CPU for bulk: s/GB",
-    notFor: FORKS,
-    measure: async ({ address, pid }) => {
+/**
+ * What is measured, and in which unit: "/s" at the end means that more is better.
+ * The groups are words for `--only`.
+ */
+const SERVER_LOADS: Record<string, Record<string, Measure<Running>>> = {
+  bulk: {
+    "bulk, ASCII: MB/s": bulkLoad(),
+    "bulk, Italian: MB/s": bulkLoad({ text: "italian" }),
+    "bulk, Greek: MB/s": bulkLoad({ text: "greek" }),
+    "bulk, 8 clients: MB/s": bulkLoad({ clients: 8 }),
+    "CPU for bulk: s/GB": async ({ address, pid }) => {
       const before = cpuSeconds(pid);
       const { megabytes } = await bulk(address);
       return (cpuSeconds(pid) - before) / megabytes * 1000;
     },
   },
-  {
-    group: "messages",
-    title: "one message: µs",
-    measure: async ({ address }) =>
+  messages: {
+    "one message: µs": async ({ address }) =>
       (await messages(address, { connections: 1 })).median,
+    "100 clients: kmsg/s": messagesLoad(100),
+    "2000 clients: kmsg/s": messagesLoad(2000),
   },
-  messagesLoad(100),
-  messagesLoad(2000),
-  {
-    group: "memory",
-    title: "quiet client: KB",
-    notFor: FORKS,
-    measure: async (server) => {
+  memory: {
+    "quiet client: KB": async (server) => {
       await using fresh = await start(server);
       using _one = await hold(fresh.address, { connections: 1 });
       const before = memory(fresh.pid, "VmRSS");
@@ -166,119 +150,108 @@ const SERVER_LOADS: Load<Running>[] = [
       using _all = await hold(fresh.address, { connections, timeout: 30 });
       return (memory(fresh.pid, "VmRSS") - before) / connections / 1000;
     },
-  },
-  {
-    group: "memory",
-    title: "after 500 MB: MB",
-    notFor: FORKS,
-    measure: async (server) => {
+    "after 500 MB: MB": async (server) => {
       await using fresh = await start(server);
       await bulk(fresh.address, { megabytes: 500 });
       return memory(fresh.pid, "VmRSS") / 1e6;
     },
   },
-];
+};
+
+/** Loads that a peer is not given. */
+const NOT_FOR: Record<string, string[]> = {
+  // It starts processes for each client: too many, and they do its work.
+  socat: [
+    "CPU for bulk: s/GB",
+    "2000 clients: kmsg/s",
+    ...Object.keys(SERVER_LOADS.memory),
+  ],
+  bare: ["300 MB from a file: s"], // it sends one line and no more
+};
 
 function bulkLoad(
-  title: string,
   options: { text?: string; clients?: number } = {},
-): Load<Running> {
-  return {
-    group: "bulk",
-    title,
-    moreIsBetter: true,
-    measure: async ({ address }) =>
-      (await bulk(address, options)).megabytesPerSecond,
-  };
+): Measure<Running> {
+  return async ({ address }) =>
+    (await bulk(address, options)).megabytesPerSecond;
 }
 
-function messagesLoad(connections: number): Load<Running> {
-  return {
-    group: "messages",
-    title: `${connections} clients: kmsg/s`,
-    moreIsBetter: true,
-    notFor: connections > 100 ? FORKS : undefined,
-    measure: async ({ address }) =>
-      (await messages(address, { connections })).messagesPerSecond / 1000,
-  };
+function messagesLoad(connections: number): Measure<Running> {
+  return async ({ address }) =>
+    (await messages(address, { connections })).messagesPerSecond / 1000;
 }
 
 /** The loads for clients, all of which talk to one server. */
-function clientLoads(port: string): Load<Peer>[] {
+function clientLoads(port: string): Record<string, Measure<Peer>> {
   const file = `${SCRATCH}/text`;
   const text = lines("ascii", 1e6);
   for (let megabytes = 0; megabytes < 300; megabytes++) {
     Deno.writeTextFileSync(file, text, { append: true });
   }
-  return [
-    {
-      group: "client",
-      title: "300 MB from a file: s",
-      notFor: "bare",
-      measure: async ({ command }) => {
-        const shell = `exec "$@" <${file} >/dev/null`;
+  return {
+    "300 MB from a file: s": async ({ command }) => {
+      const shell = `exec "$@" <${file} >/dev/null`;
+      const start = performance.now();
+      const { code } = await new Deno.Command("sh", {
+        args: ["-c", shell, "sh", ...command(port)],
+      }).output();
+      if (code !== 0) throw new Error(`exit code ${code}`);
+      return (performance.now() - start) / 1000;
+    },
+    "first reply: ms": async ({ command }) => {
+      const times = [];
+      for (let count = 0; count < 5; count++) {
         const start = performance.now();
-        const { code } = await new Deno.Command("sh", {
-          args: ["-c", shell, "sh", ...command(port)],
-        }).output();
-        if (code !== 0) throw new Error(`exit code ${code}`);
-        return (performance.now() - start) / 1000;
-      },
+        await using client = Script.command(command(port));
+        await client.write("hello\n");
+        await client.stdoutMatch(/HELLO\n/);
+        times.push(performance.now() - start);
+      }
+      return median(times);
     },
-    {
-      group: "client",
-      title: "first reply: ms",
-      measure: async ({ command }) => {
-        const times = [];
-        for (let count = 0; count < 5; count++) {
-          const start = performance.now();
-          await using client = Script.command(command(port));
-          await client.write("hello\n");
-          await client.stdoutMatch(/HELLO\n/);
-          times.push(performance.now() - start);
-        }
-        return median(times);
-      },
-    },
-  ];
+  };
 }
 
 // -------------------------------------------------------------------- measure
 
-/** Why something was not measured. */
-const notes = new Set<string>();
-
-/** A load, and what it gave. */
-interface Row {
-  title: string;
-  moreIsBetter?: boolean;
-  /** The figures of all rounds, by the peer's name; NaN where one failed. */
-  figures: Map<string, number[]>;
+/** Says why something is not measured. */
+function note(line: string): void {
+  progress("");
+  console.error(line);
 }
 
-/** Gives each load to all peers in turn, in each round. */
+/** Gives each load to all peers in turn, in each round; a table in Markdown. */
 async function compare<P extends Peer>(
-  loads: Load<P>[],
+  loads: Record<string, Measure<P>>,
   peers: P[],
   rounds: number,
-): Promise<Row[]> {
-  const rows = loads.map((load) => {
-    const nothing = peers.map(({ name }): [string, number[]] => [name, []]);
-    return { ...load, figures: new Map(nothing) };
-  });
+): Promise<string> {
+  const rows = Object.entries(loads).map(([title, measure]) => ({
+    title,
+    measure,
+    // Of all rounds, for each peer; NaN where there is none.
+    figures: peers.map((): number[] => []),
+  }));
   for (let round = 1; round <= rounds; round++) {
-    for (const { title, notFor, measure, figures } of rows) {
-      for (const peer of peers.filter(({ name }) => name !== notFor)) {
+    for (const { title, measure, figures } of rows) {
+      for (const [at, peer] of peers.entries()) {
         progress(`round ${round} of ${rounds}: ${title}, ${peer.name}`);
-        const figure = await measure(peer).catch((error) => {
-          notes.add(`${title}, ${peer.name}: ${messageOf(error)}`);
-          return NaN;
-        });
-        figures.get(peer.name)!.push(figure);
+        const isAsked = !NOT_FOR[peer.name]?.includes(title);
+        const figure = isAsked
+          ? await measure(peer).catch((error) => {
+            note(`${title}, ${peer.name}: ${messageOf(error)}`);
+            return NaN;
+          })
+          : NaN;
+        figures[at].push(figure);
       }
     }
   }
-  return rows;
+  return [
+    ["median", ...peers.map(({ name }) => name)],
+    ["---", ...peers.map(() => "---:")],
+    ...rows.map(({ title, figures }) => [title, ...cells(title, figures)]),
+  ].map((cells) => `| ${cells.join(" | ")} |\n`).join("") + "\n";
 }
 
 /** Starts a server and warms it up, so that what is compiled is compiled. */
@@ -295,7 +268,7 @@ function present(peers: Peer[]): Peer[] {
   return peers.filter(({ name, build, command }) => {
     const [program, ...args] = build ?? command("0");
     if (program !== Deno.execPath() && !has(program!)) {
-      notes.add(`${name} is left out: there is no ${program} here`);
+      note(`${name} is left out: there is no ${program} here`);
       return false;
     }
     if (build) new Deno.Command(program!, { args }).outputSync();
@@ -309,8 +282,7 @@ function present(peers: Peer[]): Peer[] {
 function median(values: number[]): number {
   const sorted = values.filter((value) => !Number.isNaN(value))
     .sort((a, b) => a - b);
-  const middle = (sorted.length - 1) / 2;
-  return (sorted[Math.floor(middle)] + sorted[Math.ceil(middle)]) / 2;
+  return sorted[sorted.length >> 1] ?? NaN;
 }
 
 /** Three digits, or more where the number has more before the point. */
@@ -320,45 +292,25 @@ function number(value: number): string {
 }
 
 /**
- * Medians as a table in Markdown. In brackets: how many times better the first
- * peer is, the median of the ratios within each round.
+ * The medians. In brackets: how many times better the first peer is, the median
+ * of the ratios within each round.
  */
-function table(rows: Row[]): string {
-  const [...names] = rows[0].figures.keys();
-  const lines = rows.map(({ title, moreIsBetter, figures }) => {
-    const ours = figures.get(names[0])!;
-    const cells = [...figures].map(([name, values]) => {
-      const ratios = values.map((value, round) =>
-        moreIsBetter ? ours[round] / value : value / ours[round]
-      );
-      const value = number(median(values));
-      if (name === names[0] || value === "-") return value;
-      return `${value} (${number(median(ratios))})`;
-    });
-    return [title, ...cells];
-  });
-  const head = ["median", ...names];
-  const rule = ["---", ...names.map(() => "---:")];
-  return [head, rule, ...lines].map((cells) => `| ${cells.join(" | ")} |\n`)
-    .join("");
-}
-
-/** Bars of text, the longest 50 characters. */
-function chart({ title, figures }: Row): string {
-  const bars = [...figures]
-    .map(([name, values]) => [name, median(values)] as const)
-    .filter(([, value]) => !Number.isNaN(value));
-  const most = Math.max(...bars.map(([, value]) => value));
-  return `\n${title}\n` + bars.map(([name, value]) => {
-    const bar = "█".repeat(Math.round(50 * value / most));
-    return `  ${name.padEnd(12)} ${bar} ${number(value)}\n`;
-  }).join("");
+function cells(title: string, [ours, ...others]: number[][]): string[] {
+  const ratio = (one: number, other: number) =>
+    title.endsWith("/s") ? one / other : other / one;
+  return [
+    number(median(ours)),
+    ...others.map((values) => {
+      if (values.every(Number.isNaN)) return "-";
+      const ratios = values.map((value, round) => ratio(ours[round], value));
+      return `${number(median(values))} (${number(median(ratios))})`;
+    }),
+  ];
 }
 
 // -------------------------------------------------------------------- program
 
-const GROUPS = ["bulk", "messages", "memory", "client"];
-const CHARTS = ["bulk, Italian: MB/s", "100 clients: kmsg/s"];
+const GROUPS = [...Object.keys(SERVER_LOADS), "client"];
 
 const USAGE = `Compares server.ts and client.ts with their peers.
 
@@ -412,36 +364,30 @@ function parse() {
   };
 }
 
-async function main(options: ReturnType<typeof parse>): Promise<void> {
-  const { groups, servers, clients, rounds } = options;
-  await using stack = new AsyncDisposableStack();
-  let shown = "";
-  const loads = SERVER_LOADS.filter(({ group }) => groups.includes(group));
-  if (loads.length > 0) {
-    const running = [];
-    for (const server of present(servers)) {
-      running.push(stack.use(await startWarm(server)));
-    }
-    const rows = await compare(loads, running, rounds);
-    const charts = rows.filter(({ title }) => CHARTS.includes(title));
-    shown += table(rows) + charts.map(chart).join("") + "\n";
-  }
-  if (groups.includes("client")) {
-    const { address } = stack.use(await start(SERVERS[0]));
-    const loads = clientLoads(`${address.port}`);
-    shown += table(await compare(loads, present(clients), rounds)) + "\n";
-  }
-  progress("");
-  console.log(
-    `${cpus()[0].model}, ${cpus().length} cores, ${Deno.build.os} ` +
-      `${Deno.osRelease()}, Deno ${Deno.version.deno}\n` +
-      `Medians, rounds: ${rounds}. In brackets: how many times better the ` +
-      `first column is.\n\n${shown}`,
-  );
-  for (const note of notes) console.log(note);
-}
-
 addEventListener("unload", () => Deno.removeSync(SCRATCH, { recursive: true }));
 Deno.addSignalListener("SIGINT", () => Deno.exit(130));
-await main(readOptions("compare", parse));
+const { groups, servers, clients, rounds } = readOptions("compare", parse);
+await using stack = new AsyncDisposableStack();
+let tables = "";
+const loads = Object.assign({}, ...groups.map((group) => SERVER_LOADS[group]));
+if (Object.keys(loads).length > 0) {
+  const running = [];
+  for (const server of present(servers)) {
+    running.push(stack.use(await startWarm(server)));
+  }
+  tables += await compare(loads, running, rounds);
+}
+if (groups.includes("client")) {
+  const { address } = stack.use(await start(SERVERS[0]));
+  const loads = clientLoads(`${address.port}`);
+  tables += await compare(loads, present(clients), rounds);
+}
+progress("");
+console.log(
+  `${cpus()[0].model}, ${cpus().length} cores, ${Deno.build.os} ` +
+    `${Deno.osRelease()}, Deno ${Deno.version.deno}\n` +
+    `Medians, rounds: ${rounds}. In brackets: how many times better the ` +
+    `first column is.\n\n${tables}`,
+);
+await stack.disposeAsync();
 Deno.exit(); // the signal's listener would keep the program waiting

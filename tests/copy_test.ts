@@ -7,9 +7,7 @@ import { dirname, join } from "node:path";
 import { listening, Script } from "../lib/parts/process.ts";
 import { talk } from "../lib/parts/tcp.ts";
 import { freePort } from "./machine.ts";
-import { CLIENT, SERVER, startClient } from "./pair.ts";
-
-const root = dirname(SERVER);
+import { CLIENT, expectUppercase, ROOT, SERVER, startClient } from "./pair.ts";
 
 Deno.test("copied alone into an empty folder, with an empty cache and no network, each runs", async () => {
   const folder = await Deno.makeTempDir();
@@ -32,14 +30,7 @@ Deno.test("copied alone into an empty folder, with an empty cache and no network
     ...offline,
     args: ["--port", `${port}`],
   });
-  await client.write("è\n");
-  await client.closeInput();
-  assert.deepEqual(await client.ending(), {
-    code: 0,
-    signal: null,
-    stdout: "È\n",
-    stderr: "",
-  });
+  await expectUppercase(client, "è\n");
   server.kill("SIGKILL"); // Windows removes nothing that is in use
   await server.ending();
   await Deno.remove(folder, { recursive: true });
@@ -50,14 +41,12 @@ Deno.test({
   ignore: Deno.build.os === "windows",
   async fn() {
     const PATH = `${dirname(Deno.execPath())}:${Deno.env.get("PATH")}`;
-    const options = { cwd: root, env: { PATH } };
+    const options = { cwd: ROOT, env: { PATH } };
     await using server = Script.command(["./server.ts", "--port=0"], options);
     const { port } = await listening(server);
     const command = ["./client.ts", "--port", `${port}`];
     await using client = Script.command(command, options);
-    await client.write("è\n");
-    await client.closeInput();
-    assert.equal((await client.ending()).stdout, "È\n");
+    await expectUppercase(client, "è\n");
   },
 });
 
@@ -70,9 +59,7 @@ Deno.test("the narrowest permission is enough for both", async () => {
   });
   const address = await listening(server);
   await using client = startClient(address, { permissions });
-  await client.write("è\n");
-  await client.closeInput();
-  assert.equal((await client.ending()).stdout, "È\n");
+  await expectUppercase(client, "è\n");
   server.kill();
   assert.deepEqual((await server.ending()).stderr, "");
 });

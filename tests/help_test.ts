@@ -3,12 +3,11 @@
 /** What `--help` says, of all programs that people run. */
 
 import assert from "node:assert/strict";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { Script } from "../lib/parts/process.ts";
-import { SERVER } from "./pair.ts";
+import { ROOT } from "./pair.ts";
 
-const root = dirname(SERVER);
-const readme = await Deno.readTextFile(join(root, "README.md"));
+const readme = await Deno.readTextFile(join(ROOT, "README.md"));
 const [, options] = readme.split("\n## Options and limits\n");
 
 /** Each program, and what README.md says of its options. */
@@ -21,14 +20,14 @@ const PROGRAMS: [program: string, told?: string][] = [
 
 for (const [program, told] of PROGRAMS) {
   Deno.test(`${program} --help names the options that exist and no others`, async () => {
-    const path = join(root, program);
+    const path = join(ROOT, program);
     await using script = Script.start(path, { args: ["--help"] });
     const { code, stdout, stderr } = await script.ending();
     assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
 
     let source = await Deno.readTextFile(path);
     if (program.startsWith("lib/")) { // all programs of lib/ have these, too
-      source += await Deno.readTextFile(join(root, "lib/parts/options.ts"));
+      source += await Deno.readTextFile(join(ROOT, "lib/parts/options.ts"));
     }
     const exist = [...source.matchAll(/^ +"?([a-z-]+)"?: \{ type: "/gm)]
       .map(([, name]) => `--${name}`).sort();

@@ -2,11 +2,10 @@
 
 /** Our scripts with other people's programs, where they are installed. */
 
-import assert from "node:assert/strict";
 import { join } from "node:path";
 import { listening, Script } from "../lib/parts/process.ts";
 import { has } from "./machine.ts";
-import { startClient, startServer } from "./pair.ts";
+import { expectUppercase, startClient, startServer } from "./pair.ts";
 
 const TEXT = "perché no? ß 😀\n".repeat(1000);
 
@@ -32,15 +31,6 @@ const CLIENTS: ((port: string) => [program: string, ...args: string[]])[] = [
   (port) => ["python3", "-c", PYTHON, port],
   (port) => ["bash", "-c", BASH, port],
 ];
-
-/** Gives a client its input, and expects all of the reply on its output. */
-async function expectUppercase(client: Script, text: string): Promise<void> {
-  await client.write(text);
-  await client.closeInput();
-  const { code, stdout, stderr } = await client.ending();
-  assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-  assert.equal(stdout, text.toUpperCase());
-}
 
 for (const command of CLIENTS) {
   const [program] = command("0");

@@ -12,6 +12,15 @@ export const TERMINAL = [
   "sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
 ];
 
+/** A wrapper that makes a command's standard output one that does not block. */
+export const NOT_BLOCKING = [
+  "python3",
+  "-c",
+  "import fcntl, os, sys; " +
+  "fcntl.fcntl(1, fcntl.F_SETFL, os.O_NONBLOCK | os.O_WRONLY); " +
+  "os.execvp(sys.argv[1], sys.argv[1:])",
+];
+
 /**
  * A port on which nothing listens, and which no outgoing connection gets (Linux
  * takes those from 32768 on): whoever starts a server on it finds it free.
@@ -56,22 +65,3 @@ export function cpuSeconds(pid: number): number {
   const fields = stat.slice(stat.lastIndexOf(")")).split(" ");
   return (Number(fields[12]) + Number(fields[13])) / 100; // clock ticks
 }
-
-/**
- * This machine's TCP connections: local port, remote port, state, such as
- * `"6789 52011 TIME_WAIT"`. Some may be missing while others come and go.
- */
-export async function connectionStates(): Promise<string[]> {
-  const table = await Deno.readTextFile("/proc/net/tcp");
-  const rows = table.matchAll(/: \w+:(\w+) \w+:(\w+) (\w\w) /g);
-  return [...rows].map(([, local, remote, state]) =>
-    `${parseInt(local, 16)} ${parseInt(remote, 16)} ${STATES[state] ?? state}`
-  );
-}
-
-/** Linux's numbers in the field's words: those that tests ask for. */
-const STATES: Record<string, string> = {
-  "04": "FIN_WAIT1",
-  "05": "FIN_WAIT2",
-  "06": "TIME_WAIT",
-};

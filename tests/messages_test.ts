@@ -3,14 +3,12 @@
 /** What the scripts say when something is wrong. */
 
 import assert from "node:assert/strict";
-import { basename, dirname, join } from "node:path";
+import { basename, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
 import { talk } from "../lib/parts/tcp.ts";
 import { freePort, has, TERMINAL } from "./machine.ts";
-import { changed, CLIENT, SERVER, startServer } from "./pair.ts";
-
-const root = dirname(SERVER);
+import { changed, CLIENT, ROOT, SERVER, startServer } from "./pair.ts";
 
 // --------------------------------------------- the messages in tests/README.md
 
@@ -84,7 +82,7 @@ Deno.test({
   // The system's words in some of them are those of Linux.
   ignore: Deno.build.os !== "linux" || !has("python3") || !has("bash"),
   async fn(t) {
-    const page = await Deno.readTextFile(join(root, "tests", "README.md"));
+    const page = await Deno.readTextFile(join(ROOT, "tests", "README.md"));
     const [, fromHere] = page.split("\n## Messages\n");
     const [, block] = fromHere!.split(/^```$/m);
     const all = block!.trim().split("\n\n").map((shown) =>
@@ -103,7 +101,7 @@ Deno.test({
           const port = freePort();
           await using _around = await around[happened]?.(port);
           const command = `exec "$@" ${shown.redirection}`;
-          const ending = await run(join(root, shown.script!), {
+          const ending = await run(join(ROOT, shown.script!), {
             permissions: shown.permission ? ["--allow-net"] : [],
             args: shown.args!.replace(PORT, `${port}`).match(/\S+/g) ?? [],
             wrapper: [
@@ -224,7 +222,7 @@ Deno.test({
     }
 
     await t.step("the client's time limit does not run meanwhile", async () => {
-      await using copy = await changed(CLIENT, [["10_000", "1_000"]]);
+      await using copy = await changed(CLIENT, "10_000", "1_000");
       await using server = await startServer();
       const args = ["--port", `${server.address.port}`];
       await using script = startOnTerminal(copy.path, args);
@@ -239,17 +237,18 @@ Deno.test({
 
 Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) => {
   await t.step("server.ts", async () => {
-    await using copy = await changed(SERVER, [[
-      "  stopOnSignal(",
-      "  stopSignal(",
-    ]]);
+    await using copy = await changed(
+      SERVER,
+      "  stopOnSignal(welcomeS",
+      "  stopSignal(welcomeS",
+    );
     const { code, stderr } = await run(copy.path, { args: ["--port=0"] });
     assert.match(stderr, /stopSignal is not defined\n[^]*server\.ts:\d/);
     assert.equal(code, 1);
   });
 
   await t.step("server.ts, in what is done to the text", async () => {
-    await using copy = await changed(SERVER, [["= uppercase(", "= upercase("]]);
+    await using copy = await changed(SERVER, "= uppercase(", "= upercase(");
     await using script = Script.start(copy.path, { args: ["--port=0"] });
     assert.equal(await talk(await listening(script), "hello\n"), "");
     await script.stdoutMatch(
@@ -258,7 +257,7 @@ Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) =>
   });
 
   await t.step("client.ts", async () => {
-    await using copy = await changed(CLIENT, [["from.read(", "form.read("]]);
+    await using copy = await changed(CLIENT, "from.read(", "form.read(");
     await using server = await startServer();
     const args = ["--port", `${server.address.port}`];
     const { code, stderr } = await run(copy.path, { args });

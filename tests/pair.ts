@@ -5,43 +5,32 @@
 import assert from "node:assert/strict";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
-import type { Address } from "../lib/parts/tcp.ts";
+import { type Address, within } from "../lib/parts/tcp.ts";
 
-/** Path of `server.ts`. */
-export const SERVER = path("../server.ts");
-/** Path of `client.ts`. */
-export const CLIENT = path("../client.ts");
-
-function path(relative: string): string {
-  return fileURLToPath(new URL(relative, import.meta.url));
-}
+/** The project's top folder. */
+export const ROOT = fileURLToPath(new URL("..", import.meta.url));
+/** Path of `server.ts`, or of the copy that take_away_test.ts has tests run with. */
+export const SERVER = Deno.env.get("SERVER_COPY") ?? join(ROOT, "server.ts");
+/** Path of `client.ts`, or of such a copy. */
+export const CLIENT = Deno.env.get("CLIENT_COPY") ?? join(ROOT, "client.ts");
 
 /** 6 MB of text, and the reply to it. */
 export const TEXT = new TextEncoder().encode("perché no? ".repeat(500_000));
 /** The reply to {@linkcode TEXT}. */
 export const UPPER = new TextEncoder().encode("PERCHÉ NO? ".repeat(500_000));
 
-/** A copy of a script in a folder of its own, which goes with it. */
-export interface Copy extends AsyncDisposable {
-  /** Path of the copy. */
-  readonly path: string;
-}
-
-/** Copies a script and replaces texts in it; each is there just once. */
+/** Copies a script into a new folder, and replaces a text that is there once. */
 export async function changed(
   script: string,
-  edits: [before: string, after: string][],
-): Promise<Copy> {
-  let text = await Deno.readTextFile(script);
-  for (const [before, after] of edits) {
-    assert.equal(text.split(before).length, 2, `just once: ${before}`);
-    text = text.replace(before, () => after);
-  }
+  before: string,
+  after: string,
+): Promise<AsyncDisposable & { readonly path: string }> {
+  const text = await Deno.readTextFile(script);
+  assert.equal(text.split(before).length, 2, `just once: ${before}`);
   const folder = await Deno.makeTempDir();
   const path = join(folder, basename(script));
-  await Deno.writeTextFile(path, text);
+  await Deno.writeTextFile(path, text.replace(before, () => after));
   return {
     path,
     [Symbol.asyncDispose]: () => Deno.remove(folder, { recursive: true }),
@@ -84,6 +73,24 @@ export function startClient(
 }
 
 /**
+ * Gives a client its whole input, and expects the whole reply on its standard
+ * output, exit code 0, and no other word.
+ */
+export async function expectUppercase(
+  client: Script,
+  input: string,
+): Promise<void> {
+  // A client that fails ends before it has read all of its input.
+  client.write(input).then(() => client.closeInput()).catch(() => {});
+  const ending = await within(10, client.ending());
+  assert.ok(ending, "its input has ended, and it has not");
+  const { code, stdout, stderr } = ending;
+  assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+  // Not equal(), whose message would show megabytes.
+  assert.ok(stdout === input.toUpperCase(), "the reply is not the whole one");
+}
+
+/**
  * Has Python flood a server from four clients that send and read at the same
  * time, quicker than the server both ways: it never has to wait for them.
  */
@@ -123,53 +130,4 @@ export async function ask(
     reply += decoder.decode(buffer.subarray(0, count), { stream: true });
   }
   return reply;
-}
-
-/** Reads to the end in small pieces, each a turn later; compares every byte. */
-export async function readSlowly(
-  connection: Deno.Conn,
-  reply: Uint8Array,
-): Promise<number> {
-  const buffer = new Uint8Array(8192);
-  let total = 0;
-  while (true) {
-    const count = await connection.read(buffer);
-    if (count === null) return total;
-    for (let at = 0; at < count; at++) {
-      if (buffer[at] !== reply[total + at]) throw new Error("a wrong byte");
-    }
-    total += count;
-    await pause(0);
-  }
-}
-
-/** A server whose log is a pipe that has been read up to its first line. */
-export interface LoggedServer extends Server {
-  /** The rest of the log; closing it is the reader's death. */
-  readonly log: Deno.FsFile;
-}
-
-/** Starts a server with a named pipe for its log. */
-export async function startLoggedServer(path: string): Promise<LoggedServer> {
-  const folder = await Deno.makeTempDir();
-  const pipe = join(folder, "log");
-  await new Deno.Command("mkfifo", { args: [pipe] }).output();
-  const script = Script.start(path, {
-    wrapper: ["bash", "-c", 'exec "$@" >"$0"', pipe],
-    args: ["--port", "0"],
-  });
-  const log = await Deno.open(pipe);
-  const buffer = new Uint8Array(4096);
-  const count = await log.read(buffer);
-  const line = new TextDecoder().decode(buffer.subarray(0, count!));
-  const port = Number(line.match(/:(\d+)\n/)![1]);
-  return {
-    script,
-    log,
-    address: { hostname: "127.0.0.1", port },
-    async [Symbol.asyncDispose]() {
-      await script[Symbol.asyncDispose]();
-      await Deno.remove(folder, { recursive: true });
-    },
-  };
 }

@@ -6,10 +6,16 @@ import assert from "node:assert/strict";
 import { dirname, join, relative } from "node:path";
 import { listening, Script } from "../lib/parts/process.ts";
 import { freePort } from "./machine.ts";
-import { CLIENT, SERVER, startClient } from "./pair.ts";
+import {
+  changed,
+  CLIENT,
+  expectUppercase,
+  ROOT,
+  SERVER,
+  startClient,
+} from "./pair.ts";
 
-const root = dirname(SERVER);
-const readme = await Deno.readTextFile(join(root, "README.md"));
+const readme = await Deno.readTextFile(join(ROOT, "README.md"));
 
 /** The text under a heading. */
 function section(heading: string): string {
@@ -52,16 +58,11 @@ Deno.test("README - the short pair keeps all promises, full text too", async (t)
     await t.step("the server", () =>
       succeeds([
         ...[Deno.execPath(), "run", "--allow-net"],
-        ...[join(root, "lib", "conformance.ts"), "--strict", "--port", port],
+        ...[join(ROOT, "lib", "conformance.ts"), "--strict", "--port", port],
       ]));
     await t.step("5 MB through both", async () => {
       await using client = Script.start(paths[1], { args: [port] });
-      const text = "perché no? ß\n".repeat(350_000);
-      await client.write(text);
-      await client.closeInput();
-      const { code, stdout, stderr } = await client.ending();
-      assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-      assert.ok(stdout === text.toUpperCase(), "a wrong reply");
+      await expectUppercase(client, "perché no? ß\n".repeat(350_000));
     });
   }
   await Deno.remove(folder, { recursive: true });
@@ -98,27 +99,20 @@ Deno.test("README - its other service, by its diff, does what is shown", async (
   const lines = (sign: string) =>
     diff!.match(/^[+-].*$/gm)!.filter((line) => line.startsWith(sign))
       .map((line) => line.slice(1)).join("\n");
-  const service = await Deno.readTextFile(SERVER);
-  assert.equal(service.split(lines("-")).length, 2);
-  const changed = service.replace(lines("-"), () => lines("+"))
+  await using copy = await changed(SERVER, lines("-"), lines("+"));
+  const service = await Deno.readTextFile(copy.path);
+  const short = service
     .replace(/\/\/ -+ the text's stream\n[^]*(?=\/\/ -+ who is connected)/, "");
-  assert.doesNotMatch(changed, /class UppercaseStream/);
+  assert.doesNotMatch(short, /class UppercaseStream/);
+  await Deno.writeTextFile(copy.path, short);
+  await succeeds([Deno.execPath(), "check", copy.path]);
 
-  const folder = await Deno.makeTempDir();
-  const path = join(folder, "server.ts");
-  await Deno.writeTextFile(path, changed);
-  await succeeds([Deno.execPath(), "check", path]);
-  {
-    await using server = Script.start(path, { args: ["--port", "0"] });
-    const [, said, answered] = session!.match(
-      /^\$ echo '(.*)' \| .*\n([^]*)$/,
-    )!;
-    await using client = startClient(await listening(server));
-    await client.write(`${said}\n`);
-    await client.closeInput();
-    assert.equal((await client.ending()).stdout, answered);
-  }
-  await Deno.remove(folder, { recursive: true });
+  await using server = Script.start(copy.path, { args: ["--port", "0"] });
+  const [, said, answered] = session!.match(/^\$ echo '(.*)' \| .*\n([^]*)$/)!;
+  await using client = startClient(await listening(server));
+  await client.write(`${said}\n`);
+  await client.closeInput();
+  assert.equal((await client.ending()).stdout, answered);
 });
 
 // -------------------------------------------------------------------- all pages
@@ -126,13 +120,13 @@ Deno.test("README - its other service, by its diff, does what is shown", async (
 /** All pages of the project, by their paths from its top folder. */
 async function pages(): Promise<Map<string, string>> {
   const found = new Map<string, string>();
-  const folders = [root];
+  const folders = [ROOT];
   for (const folder of folders) {
     for await (const { name, isDirectory } of Deno.readDir(folder)) {
       const path = join(folder, name);
       if (isDirectory && !name.startsWith(".")) folders.push(path);
       if (!name.endsWith(".md")) continue;
-      found.set(relative(root, path), await Deno.readTextFile(path));
+      found.set(relative(ROOT, path), await Deno.readTextFile(path));
     }
   }
   return found;
@@ -158,9 +152,9 @@ Deno.test("pages - their links into the project lead somewhere", async () => {
       const [path, anchor] = link!.split("#");
       const target = path === "" ? page : join(dirname(page), path!);
       const where = `${page}: ${link}`;
-      await assert.doesNotReject(() => Deno.stat(join(root, target)), where);
+      await assert.doesNotReject(() => Deno.stat(join(ROOT, target)), where);
       if (anchor === undefined) continue;
-      const linked = await Deno.readTextFile(join(root, target));
+      const linked = await Deno.readTextFile(join(ROOT, target));
       assert.ok(anchors(linked).includes(anchor), where);
     }
   }
@@ -168,7 +162,7 @@ Deno.test("pages - their links into the project lead somewhere", async () => {
 
 Deno.test("pages - their tasks exist", async () => {
   const { tasks } = JSON.parse(
-    await Deno.readTextFile(join(root, "deno.json")),
+    await Deno.readTextFile(join(ROOT, "deno.json")),
   );
   for (const [page, text] of await pages()) {
     for (const [, name] of text.matchAll(/deno(?:@[0-9.]+)? task ([a-z]+)/g)) {

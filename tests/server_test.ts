@@ -3,15 +3,27 @@
 /** The server as a process: what a client, an operator and a log reader see. */
 
 import assert from "node:assert/strict";
-import { readAll, reset, talk, writeAll } from "../lib/parts/tcp.ts";
-import { ask, readSlowly, startServer, TEXT, UPPER } from "./pair.ts";
+import { checks, conform } from "../lib/conformance.ts";
+import { exchange, readAll, reset, talk } from "../lib/parts/tcp.ts";
+import { has } from "./machine.ts";
+import { ask, startClient, startServer, TEXT } from "./pair.ts";
+
+for (const check of checks) {
+  Deno.test(`server - ${check.name}: ${check.promise}`, async () => {
+    await using server = await startServer();
+    const report = await conform(server.address, { checks: [check] });
+    const [{ outcome, came, remark }] = report.results;
+    assert.equal(outcome, "kept", came);
+    assert.equal(remark, undefined);
+  });
+}
 
 Deno.test("server - listens on IPv4, IPv6 and names", async (t) => {
   const cases: [hostname: string, shown: RegExp, connectTo: string][] = [
     ["0.0.0.0", /^listening on 0\.0\.0\.0:\d+$/m, "127.0.0.1"],
     ["localhost", /^listening on (127\.0\.0\.1|\[::1\]):\d+$/m, "localhost"],
   ];
-  if (hasIPv6()) {
+  if (Deno.networkInterfaces().some(({ address }) => address === "::1")) {
     cases.push(
       ["::1", /^listening on \[::1\]:\d+$/m, "::1"],
       ["[::1]", /^listening on \[::1\]:\d+$/m, "::1"],
@@ -27,15 +39,6 @@ Deno.test("server - listens on IPv4, IPv6 and names", async (t) => {
     });
   }
 });
-
-function hasIPv6(): boolean {
-  try {
-    Deno.listen({ hostname: "::1", port: 0 }).close();
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 Deno.test("server - the log says where it listens, and has a line when a client comes and one when it goes", async () => {
   await using server = await startServer();
@@ -57,20 +60,10 @@ Deno.test("server - the log says where it listens, and has a line when a client 
   assert.deepEqual(more, [""], "a client cost more than two lines");
 });
 
-Deno.test("server - every byte of the reply comes after the end of input, to slow readers", async () => {
+Deno.test("server - half a character before the end of input comes back", async () => {
   await using server = await startServer();
-  // Where a full socket meets the end of input is chance.
-  for (let round = 0; round < 3; round++) {
-    await Promise.all(Array.from({ length: 4 }, async () => {
-      using connection = await Deno.connect(server.address);
-      const [length] = await Promise.all([
-        readSlowly(connection, UPPER),
-        writeAll(connection, TEXT)
-          .then(() => connection.closeWrite()),
-      ]);
-      assert.equal(length, UPPER.length, "bytes of the reply were lost");
-    }));
-  }
+  const reply = await exchange(server.address, Uint8Array.of(0x61, 0xc3));
+  assert.deepEqual(reply, Uint8Array.of(0x41, 0xc3));
 });
 
 Deno.test("server - a reset in a transfer is that client's, and one line", async () => {
@@ -89,4 +82,22 @@ Deno.test("server - a reset in a transfer is that client's, and one line", async
   const resetLines = lines[0].match(/closed, .* s: reset by the client\n/g);
   assert.equal(resetLines?.length, 20, server.script.stdout);
   assert.equal(server.script.stderr, "");
+});
+
+Deno.test({
+  name:
+    "server, client - both send small packets at once: TCP_NODELAY (strace)",
+  ignore: !has("strace"),
+  async fn() {
+    const wrapper = ["strace", "-D", "-f", "-e", "trace=setsockopt"];
+    await using server = await startServer([], { wrapper });
+    await using client = startClient(server.address, { wrapper });
+    await client.write("hello\n");
+    await client.stdoutMatch(/HELLO\n/);
+    for (const script of [client, server.script]) {
+      script.kill();
+      const { stderr } = await script.ending();
+      assert.match(stderr, /TCP_NODELAY, \[1\]/, "a small packet may wait");
+    }
+  },
 });

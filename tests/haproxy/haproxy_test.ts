@@ -3,14 +3,21 @@
 /** Three servers behind HAProxy: what README.md beside this file promises. */
 
 import assert from "node:assert/strict";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { Script } from "../../lib/parts/process.ts";
 import { type Address, talk } from "../../lib/parts/tcp.ts";
 import { freePort, has } from "../machine.ts";
-import { ask, SERVER, type Server, startClient, startServer } from "../pair.ts";
+import {
+  ask,
+  expectUppercase,
+  ROOT,
+  SERVER,
+  type Server,
+  startClient,
+  startServer,
+} from "../pair.ts";
 
 const FOLDER = import.meta.dirname!;
-const CHECKS = join(dirname(SERVER), "lib", "conformance.ts");
 const configuration = await Deno.readTextFile(join(FOLDER, "haproxy.cfg"));
 
 interface Service {
@@ -96,18 +103,15 @@ test(
   "every byte comes through, after a half-close too",
   async ({ address }, t) => {
     await t.step("to client.ts", async () => {
-      const text = "perché no? ".repeat(500_000);
       await using client = startClient(address);
-      await client.write(text);
-      await client.closeInput();
-      const { code, stdout, stderr } = await client.ending();
-      assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-      assert.ok(stdout === text.toUpperCase(), "another reply");
+      await expectUppercase(client, "perché no? ".repeat(500_000));
     });
 
     await t.step("to the checks for any such service", async () => {
       const args = ["--port", `${address.port}`, "--strict"];
-      await using checks = Script.start(CHECKS, { args });
+      await using checks = Script.start(join(ROOT, "lib/conformance.ts"), {
+        args,
+      });
       const { code, stdout } = await checks.ending();
       assert.equal(code, 0, `a promise was not kept:\n${stdout}`);
     });

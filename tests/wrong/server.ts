@@ -10,20 +10,19 @@
  * @module
  */
 
-import { writeAll } from "../../lib/parts/tcp.ts";
-import { serveHere } from "../serve.ts";
+import { setTimeout as pause } from "node:timers/promises";
+import { within, writeAll } from "../../lib/parts/tcp.ts";
 
-type Serve = (connection: Deno.TcpConn) => Promise<void>;
+type Serve = (connection: Deno.TcpConn) => Promise<unknown>;
 
-/** Serves a client as it should be. */
+/** Serves a client as it should be, but for what the fault says. */
 async function right(
   connection: Deno.TcpConn,
   uppercase = (text: string) => text.toUpperCase(),
-  more = () => true,
+  options?: TextDecoderOptions,
 ): Promise<void> {
-  for await (const text of texts(connection)) {
+  for await (const text of texts(connection, options)) {
     await write(connection, uppercase(text));
-    if (!more()) return;
   }
 }
 
@@ -69,22 +68,63 @@ async function byLines(
   if (line !== "") await write(connection, reply(line)!);
 }
 
+/** Replies to whole lines, and keeps what is after them. */
+async function wholeLines(
+  connection: Deno.TcpConn,
+  kept: { line: string },
+): Promise<void> {
+  await right(connection, (text) => {
+    const all = kept.line + text;
+    const end = all.lastIndexOf("\n") + 1;
+    kept.line = all.slice(end);
+    return all.slice(0, end).toUpperCase();
+  });
+}
+
 function write(connection: Deno.TcpConn, text: string): Promise<void> {
   return writeAll(connection, new TextEncoder().encode(text));
 }
 
+// -------------------------------------------------- wrong in what it makes of text
+
+const TEXT_FAULTS: Record<string, (text: string) => string> = {
+  "loses line ends": (text) => text.toUpperCase().replaceAll("\n", ""),
+  "lower-cases": (text) => text.toLowerCase(),
+  "sends its buffer whole": (text) =>
+    text.toUpperCase().padEnd(Math.ceil(text.length / 1024) * 1024, "\0"),
+  "takes strlen() for the count": (text) => text.toUpperCase().split("\0")[0],
+  "uppercases A to Z alone": (text) =>
+    text.replace(/[a-z]/g, (letter) => letter.toUpperCase()),
+  "uppercases letter by letter": (text) =>
+    text.replace(/./gsu, (letter) => {
+      const upper = letter.toUpperCase();
+      return upper.length === letter.length ? upper : letter;
+    }),
+};
+
 // ------------------------------------------------ wrong where a client is served
 
 /** What all clients share, and should not. */
-let halfLine = "";
+const sharedBuffer = new Uint8Array(4096);
+const sharedKept = { line: "" };
 let lastWrite = Promise.resolve();
-let places = 10;
-const queue: (() => void)[] = [];
+
+const workers: Promise<void>[] = [];
+let clients = 0;
+
+/** One of so many workers serves a client, after those that it had before. */
+function inTurn(connection: Deno.TcpConn, count: number): Promise<void> {
+  const worker = clients++ % count;
+  const before = workers[worker] ?? Promise.resolve();
+  return workers[worker] = before.then(() => right(connection)).catch(() => {});
+}
 
 const FAULTS: Record<string, Serve> = {
-  "none": right,
-  "one client at a time": right,
-  "dies of an early reset": right,
+  "none": (connection) => right(connection),
+  "dies of an early reset": (connection) => right(connection),
+
+  "one client at a time": (connection) => inTurn(connection, 1),
+  "ten clients at a time": (connection) => inTurn(connection, 10),
 
   async "cuts characters"(connection) {
     for await (const bytes of reads(connection)) {
@@ -98,21 +138,12 @@ const FAULTS: Record<string, Serve> = {
     await right(connection);
   },
 
-  "labels its replies": (connection) =>
-    right(connection, (text) => `Reply: ${text.toUpperCase()}`),
-
   async "writes Latin-1"(connection) {
     for await (const text of texts(connection)) {
       const codes = [...text.toUpperCase()].map((one) => one.codePointAt(0)!);
       await writeAll(connection, new Uint8Array(codes));
     }
   },
-
-  "sends its buffer whole": (connection) =>
-    right(connection, (text) => {
-      const whole = Math.ceil(text.length / 1024) * 1024;
-      return text.toUpperCase().padEnd(whole, "\0");
-    }),
 
   async "never flushes"(connection) {
     for await (const text of texts(connection)) if (text !== "") return;
@@ -139,23 +170,21 @@ const FAULTS: Record<string, Serve> = {
   },
 
   async "closes after 2 s without a byte"(connection) {
-    const timer = () => setTimeout(() => connection.close(), 2000);
-    let reading = timer();
-    for await (const text of texts(connection)) {
-      clearTimeout(reading);
-      await write(connection, text.toUpperCase());
-      reading = timer();
+    const reading = texts(connection);
+    while (true) {
+      const next = await within(2, reading.next());
+      if (next === undefined || next.done) return;
+      await write(connection, next.value.toUpperCase());
     }
-    clearTimeout(reading);
   },
 
   async "pauses and never resumes"(connection) {
     let left = 64 * 1024;
-    await right(connection, (text) => {
+    for await (const text of texts(connection)) {
+      await write(connection, text.toUpperCase());
       left -= text.length;
-      return text.toUpperCase();
-    }, () => left > 0);
-    if (left <= 0) await new Promise(() => {});
+      if (left <= 0) await new Promise(() => {});
+    }
   },
 
   async "keeps replies in memory"(connection) {
@@ -187,44 +216,16 @@ const FAULTS: Record<string, Serve> = {
     await write(connection, all.toUpperCase());
   },
 
-  "lower-cases": (connection) =>
-    right(connection, (text) => text.toLowerCase()),
-
-  "loses line ends": (connection) =>
-    right(connection, (text) => text.toUpperCase().replaceAll("\n", "")),
-
   "changes line ends": (connection) =>
     byLines(connection, (line) => `${line.toUpperCase()}\n`),
 
-  async "forgets a last line without line end"(connection) {
-    let line = "";
-    for await (const text of texts(connection)) {
-      line += text;
-      const end = line.lastIndexOf("\n") + 1;
-      await write(connection, line.slice(0, end).toUpperCase());
-      line = line.slice(end);
-    }
-  },
+  "forgets a last line without line end": (connection) =>
+    wholeLines(connection, { line: "" }),
 
   async "mixes two clients' buffers"(connection) {
-    for await (const text of texts(connection)) {
-      halfLine += text;
-      const end = halfLine.lastIndexOf("\n") + 1;
-      const lines = halfLine.slice(0, end);
-      halfLine = halfLine.slice(end);
-      await write(connection, lines.toUpperCase());
-    }
-    await write(connection, halfLine.toUpperCase());
-    halfLine = "";
-  },
-
-  async "stops at 64 KB"(connection) {
-    let left = 64 * 1024;
-    for await (const text of texts(connection)) {
-      await write(connection, text.slice(0, left).toUpperCase());
-      left -= text.length;
-      if (left <= 0) return;
-    }
+    await wholeLines(connection, sharedKept);
+    await write(connection, sharedKept.line.toUpperCase());
+    sharedKept.line = "";
   },
 
   async "closes after the first packet"(connection) {
@@ -255,30 +256,9 @@ const FAULTS: Record<string, Serve> = {
     }
   },
 
-  async "ten clients at a time"(connection) {
-    if (places === 0) await new Promise<void>((free) => queue.push(free));
-    else places -= 1;
-    try {
-      await right(connection);
-    } finally {
-      const next = queue.shift();
-      if (next) next();
-      else places += 1;
-    }
-  },
-
-  async "dies of bytes that are no text"(connection) {
-    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-    for await (const bytes of reads(connection)) {
-      try {
-        const text = decoder.decode(bytes, { stream: true });
-        await write(connection, text.toUpperCase());
-      } catch (error) {
-        if (error instanceof TypeError) die(error);
-        throw error;
-      }
-    }
-  },
+  "dies of bytes that are no text": (connection) =>
+    right(connection, undefined, { fatal: true, ignoreBOM: true })
+      .catch((error) => error instanceof TypeError && die(error)),
 
   async "dies of an empty connection"(connection) {
     let count = 0;
@@ -289,35 +269,57 @@ const FAULTS: Record<string, Serve> = {
     if (count === 0) die(new Error("no line"));
   },
 
-  async "dies of a reset"(connection) {
-    try {
-      await right(connection);
-    } catch (error) {
-      die(error);
+  "dies of a reset": (connection) => right(connection).catch(die),
+
+  async "dies of a failed write"(connection) {
+    for await (const text of texts(connection)) {
+      await write(connection, text.toUpperCase()).catch(die);
     }
   },
 
-  async "uppercases A to Z alone"(connection) {
-    for await (const bytes of reads(connection)) {
-      const upper = bytes.map((byte) =>
-        byte >= 0x61 && byte <= 0x7a ? byte - 0x20 : byte
-      );
-      await writeAll(connection, upper);
+  async "never closes a descriptor"(connection) {
+    await right(connection).catch(() => {});
+    await connection.closeWrite().catch(() => {});
+    await new Promise(() => {});
+  },
+
+  async "looks at no result of write()"(connection) {
+    for await (const text of texts(connection)) {
+      await connection.write(new TextEncoder().encode(text.toUpperCase()));
     }
   },
 
-  "uppercases letter by letter": (connection) =>
-    right(connection, (text) =>
-      [...text].map((letter) => {
-        const upper = letter.toUpperCase();
-        return upper.length === letter.length ? upper : letter;
-      }).join("")),
+  async "never sees the end of input"(connection) {
+    let last = "";
+    for await (const text of texts(connection)) {
+      await write(connection, text.toUpperCase());
+      if (text !== "") last = text.toUpperCase();
+    }
+    // Without a line it would cost a core for ever.
+    while (last !== "") await write(connection, last);
+  },
 
-  async "takes a byte order mark away"(connection) {
-    for await (const text of texts(connection, {})) {
+  async "sleeps 200 ms for each 4 KB"(connection) {
+    for await (const text of texts(connection)) {
+      for (let at = 0; at < text.length; at += 4096) {
+        await pause(200);
+        await write(connection, text.slice(at, at + 4096).toUpperCase());
+      }
+    }
+  },
+
+  async "clients share a static buffer"(connection) {
+    while (true) {
+      const count = await connection.read(sharedBuffer);
+      if (count === null) return;
+      await pause(0); // the others have their turn, as threads have
+      const text = new TextDecoder().decode(sharedBuffer.subarray(0, count));
       await write(connection, text.toUpperCase());
     }
   },
+
+  "takes a byte order mark away": (connection) =>
+    right(connection, undefined, { ignoreBOM: false }),
 };
 
 function die(error: unknown): never {
@@ -325,19 +327,26 @@ function die(error: unknown): never {
   Deno.exit(1);
 }
 
-// -------------------------------------------------- wrong where it accepts clients
+// -------------------------------------------------------------------- program
 
 const [fault = "", port = "0"] = Deno.args;
-const handle = FAULTS[fault];
-if (handle === undefined) {
+const text = TEXT_FAULTS[fault];
+const serve: Serve | undefined = text
+  ? (connection) => right(connection, text)
+  : FAULTS[fault];
+if (serve === undefined) {
   console.error(`wrong: no such fault: ${JSON.stringify(fault)}`);
   Deno.exit(2);
 }
-const { address } = serveHere(handle, {
-  port: Number(port),
-  inTurn: fault === "one client at a time",
-  onError: (error) => {
-    if (fault === "dies of an early reset") die(error);
-  },
-});
-console.log(`listening on 127.0.0.1:${address.port}`);
+const listener = Deno.listen({ hostname: "127.0.0.1", port: Number(port) });
+console.log(`listening on 127.0.0.1:${listener.addr.port}`);
+while (true) {
+  try {
+    const connection = await listener.accept();
+    serve(connection).catch(() => {}).finally(() => connection.close());
+  } catch (error) {
+    // This client has gone before it was accepted.
+    const early = error instanceof Deno.errors.NotConnected;
+    if (!early || fault === "dies of an early reset") die(error);
+  }
+}
