@@ -153,7 +153,7 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
   /** Makes a stream at the beginning of a text. */
   constructor() {
     // TCP cuts anywhere: the bytes of a character that is not whole wait here.
-    let begun = new Uint8Array(0);
+    let begun = NOTHING;
     super({
       transform(chunk, controller) { // called for each chunk
         for (let start = 0; start < chunk.length; start += BLOCK) {
@@ -162,7 +162,7 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
           input.set(block, begun.length);
           const length = begun.length + block.length;
           const end = length - unfinished(length);
-          begun = input.slice(end, length); // a copy: others will use the input
+          begun = end < length ? input.slice(end, length) : NOTHING; // a copy
 
           const reply = uppercase(end);
           if (reply.length > block.length) {
@@ -179,6 +179,8 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
     });
   }
 }
+
+const NOTHING = new Uint8Array(0);
 
 /** Longer chunks (the server has none) are uppercased in blocks of so many bytes. */
 const BLOCK = LARGEST_BUFFER;
