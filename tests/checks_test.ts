@@ -14,6 +14,7 @@ const HERE = import.meta.dirname!;
 
 /** What breaks a check only by chance, and is asked again, 30 times at most. */
 const BY_CHANCE = [
+  "the recipe, whose replies are read late",
   "pipe() in Node",
   "dies of a failed write",
   "clients share a static buffer",
@@ -44,7 +45,9 @@ interface Server {
   dies?: boolean;
 }
 
-// ----------------------------------------------------------------- right servers
+const ALL = checks.map(({ name }) => name).join(" ");
+
+// -------------------------------------------------------------- ordinary servers
 
 const ORDINARY: Server[] = [
   {
@@ -84,6 +87,21 @@ const ORDINARY: Server[] = [
     breaks: "letters special",
   },
   {
+    // README.md shows what it breaks.
+    name: "the recipe",
+    command: [...DENO, `${HERE}/peers/recipe.ts`, "0"],
+    asked: ALL.replace("slow-reader", ""),
+    breaks: "first-character early-reset",
+    dies: true,
+  },
+  {
+    name: "the recipe, whose replies are read late",
+    command: [...DENO, `${HERE}/peers/recipe.ts`, "0"],
+    asked: "slow-reader",
+    breaks: "slow-reader",
+    cause: /closed the connection before all/,
+  },
+  {
     // A pipe in Node that lacks allowHalfOpen. It loses bytes by chance.
     name: "pipe() in Node",
     command: ["node", `${HERE}/wrong/pipe.mjs`],
@@ -104,7 +122,6 @@ const CONTENT =
 /** Checks that send more than 64 KB on a connection. */
 const LONG = "long-line order half-close slow-reader cuts";
 
-const ALL = checks.map(({ name }) => name).join(" ");
 const QUICK = ALL.replace(/pause|slow-reader|never-reads|early-reset/g, "");
 
 /**
