@@ -49,7 +49,7 @@ async function main(options: Options): Promise<void> {
 async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
   const client = new Client(connectionSocket);
   try {
-    connectionSocket.setNoDelay(); // sends small replies at once (no Nagle)
+    connectionSocket.setNoDelay(); // no small reply waits for an ACK (Nagle)
     // Ends when the last reply is written. An error at either end stops the whole
     // pipe, and is thrown here.
     await bytesFrom(client)
@@ -88,8 +88,8 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
       client.moved();
       controller.enqueue(buffer.subarray(0, count));
 
-      // More may have come than a full buffer holds: the next one is larger, four
-      // times for few steps.
+      // More may have come than a full buffer holds. So the other one, which is
+      // next, becomes four times as large.
       const share = Math.floor(SHARED / clients.size);
       const size = Math.min(4 * count, LARGEST_BUFFER, share);
       if (count === buffer.length && other.length < size) {
@@ -166,7 +166,7 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
 
           const reply = uppercase(end);
           if (reply.length > block.length) {
-            controller.enqueue(reply.slice());
+            controller.enqueue(reply.slice()); // in memory of its own
           } else {
             block.set(reply); // new memory for each chunk would be slow
             controller.enqueue(block.subarray(0, reply.length));
@@ -189,8 +189,8 @@ const BLOCK = LARGEST_BUFFER;
 // uppercase has more than three times the bytes: "ΐ" has 2, and then 6.
 const input = new Uint8Array(BLOCK + 16);
 const output = new Uint8Array(3 * input.length);
-// A DataView reads and writes four bytes as one number, at any place; `true` means
-// the lowest byte first, as in `replies` on each machine that Deno runs on.
+// A DataView reads and writes four bytes as one number, wherever they begin. (`true`
+// puts the lowest byte first, as the machines do that Deno runs on.)
 const inputWords = new DataView(input.buffer);
 const outputWords = new DataView(output.buffer);
 
@@ -265,7 +265,7 @@ const NO_UTF8 = -1;
  */
 function codePoint(from: number): number {
   // `^ 0x80` turns a later byte, 10xxxxxx, into 00xxxxxx, which is less than 0x40.
-  // No other byte becomes less than that.
+  // No other byte becomes so small, and `second | third` is so small if both are.
   const first = input[from];
   const second = input[from + 1] ^ 0x80;
   if (first < 0xe0) {
@@ -297,7 +297,7 @@ const replies = new Int32Array(2 * 0x110000);
 /** Writes the reply to a code point into the output; returns its length. */
 function putReply(point: number, to: number): number {
   if (replies[2 * point + 1] === 0) learn(point);
-  const rest = replies[2 * point + 1];
+  const rest = replies[2 * point + 1]; // the last four bytes, with the length
   // Always eight bytes; the next reply goes over those that are too many.
   outputWords.setInt32(to, replies[2 * point], true);
   outputWords.setInt32(to + 4, rest, true);
@@ -427,7 +427,7 @@ async function acceptNext(
 
 /** Whether a client's address has fewer connections than it may. */
 function mayComeIn({ remoteAddr }: Deno.TcpConn, most: number): boolean {
-  if (most === 0) return true;
+  if (most === 0) return true; // no limit
   let open = 0;
   for (const { connectionSocket } of clients) {
     if (connectionSocket.remoteAddr.hostname === remoteAddr.hostname) open++;
@@ -539,7 +539,7 @@ function sayGoodbye(client: Client, why: string): void {
   client.goodbye = why;
   client.movedAt = service.clock;
   if (client.replying) client.close(); // the client has stopped reading
-  else client.connectionSocket.closeWrite().catch(() => {}); // it has gone
+  else client.connectionSocket.closeWrite().catch(() => {}); // or it has gone
 }
 
 /** The first signal stops the service in order, the second at once. */
@@ -557,7 +557,7 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
     tellChange();
     setTimeout(() => {
       welcomeSocket.close();
-      onSignal(() => Deno.exit(130)); // 130 means: ended by a signal
+      onSignal(() => Deno.exit(130)); // the next one; 130: ended by a signal
     }, LATECOMERS);
   });
 }
