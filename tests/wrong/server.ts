@@ -205,7 +205,7 @@ const FAULTS: Record<string, Serve> = {
       timer = setTimeout(() => {
         write(connection, tail).catch(() => {});
         tail = "";
-      }, 20);
+      }, 100); // longer than the end of input takes on a busy machine
     }
     clearTimeout(timer);
   },
