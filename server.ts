@@ -675,7 +675,6 @@ Examples:
   deno run --allow-net server.ts --port 7000 --quiet
   deno run --allow-net server.ts --hostname 0.0.0.0 --max-per-address 20`;
 
-/** What readOptions() returns. */
 type Options = ReturnType<typeof readOptions>;
 
 /** Reads the options, or ends the process: code 0 after help, 2 after a mistake. */
@@ -722,9 +721,8 @@ function showUsage(): never {
 
 /** Says why Deno.listen() failed, and what to do about it. */
 function cannotListen(error: unknown, address: string): never {
-  let why = `${
-    messageOf(error)
-  }; --hostname must be an address of this machine`;
+  let why = messageOf(error) +
+    "; --hostname must be an address of this machine";
   if (error instanceof Deno.errors.AddrInUse) {
     why = "it is in use; choose another --port, or stop what uses it";
   } else if (error instanceof Deno.errors.PermissionDenied) {
