@@ -48,7 +48,7 @@ interface Peer {
 
 /** An edition of `server.ts`. */
 function edition(name: string, path: string): Peer {
-  const options = ["--quiet", "--max-connections=10000", "--port"];
+  const options = ["--max-connections=10000", "--port"];
   return { name, command: (port) => [...DENO, path, ...options, port] };
 }
 

@@ -98,11 +98,7 @@ Deno.test({
   async fn(t) {
     const readers: [name: string, then: string, start?: string[]][] = [
       ["the reader waits", "read -u 3; cat"],
-      [
-        "the same with a pipe that does not block",
-        "read -u 3; cat",
-        NOT_BLOCKING,
-      ],
+      ["a pipe that does not block", "read -u 3; cat", NOT_BLOCKING],
       ["the reader has gone", ""],
     ];
     for (const [name, then, start = []] of readers) {
@@ -121,7 +117,7 @@ Deno.test({
         await server.script.write("\n");
         const { code, stdout, stderr } = await server.script.ending();
         assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-        if (then === "") return;
+        if (name !== "the reader waits") return; // what is lost is not known
         const shown = stdout.match(/ (connected|closed), /g)!.length;
         const lost = [...stdout.matchAll(/^(\d+) lines lost$/gm)]
           .reduce((sum, [, count]) => sum + Number(count), 0);

@@ -54,28 +54,6 @@ Deno.test("limits - one that reads slowly, at twice the rate of --help, is not c
   assert.equal(total, UPPER.length, "bytes of the reply were lost");
 });
 
-Deno.test({
-  name: "limits - the goodbye at the idle timeout takes back no reply",
-  ignore: Deno.build.os !== "linux",
-  async fn() {
-    await using server = await startServer(["--idle-timeout", "1"]);
-    using client = await Deno.connect(server.address);
-    // So much that the sockets hold the reply while nobody reads.
-    await writeAll(client, new Uint8Array(2_000_000));
-    // The system's table shows that the server has closed its sending side: this
-    // port is the remote one, and the state is FIN_WAIT1 or FIN_WAIT2.
-    const { port } = client.localAddr as Deno.NetAddr;
-    const hex = port.toString(16).toUpperCase().padStart(4, "0");
-    const goodbye = new RegExp(`:${hex} 0[45] `);
-    while (!goodbye.test(await Deno.readTextFile("/proc/net/tcp"))) {
-      await pause(10);
-    }
-    await client.write(Uint8Array.of(0)); // and the server reads no more
-    const reply = await readAll(client).catch(() => []);
-    assert.equal(reply.length, 2_000_000, "bytes of the reply were lost");
-  },
-});
-
 Deno.test("limits - more clients than --max-connections wait for a place", async () => {
   await using server = await startServer(["--max-connections", "2"]);
   using first = await Deno.connect(server.address);
@@ -83,15 +61,11 @@ Deno.test("limits - more clients than --max-connections wait for a place", async
   await ask(first, "one\n");
   await ask(second, "two\n");
   const more = [1, 2, 3].map((number) => talk(server.address, `${number}\n`));
-  await Promise.race([
-    server.script.stdoutMatch(/more wait for a place\n/),
-    Promise.any(more).then(() => assert.fail("a third client came in")),
-  ]);
   for (let line = 0; line < 100; line++) await ask(first, "busy\n");
-  assert.equal(times(server, / connected, /g), 2);
+  assert.equal(times(server, / connected, /g), 2, "a third client came in");
   first.close();
   assert.deepEqual(await Promise.all(more), ["1\n", "2\n", "3\n"]);
-  assert.equal(times(server, /2 clients connected: more wait/g), 1);
+  assert.equal(times(server, /, 3 open\n/g), 0, "never more than two");
 });
 
 Deno.test({
@@ -122,49 +96,9 @@ for more in sys.stdin:
       await server.script.stdoutMatch(new RegExp(`, ${open} open\n`));
     }
     await silent.write("4000\n");
-    await server.script.stdoutMatch(/1000 clients connected: more wait/);
-    assert.equal(
-      times(server, / connected, /g),
-      1000,
-      "clients served at once",
-    );
     assert.equal(await talk(server.address, "hello\n"), "HELLO\n");
-    assert.equal(times(server, /more wait/g), 1, "the log says it once");
     assert.equal(times(server, /, (?!1000)\d{4} open/g), 0, "never more open");
     await silent.closeInput();
-  },
-});
-
-Deno.test({
-  name: "limits - one address does not take every place (nc)",
-  ignore: Deno.build.os !== "linux" || !has("nc"), // it has all of 127.0.0.0/8
-  async fn() {
-    await using server = await startServer(
-      ["--hostname=0.0.0.0", "--max-connections=10", "--max-per-address=3"],
-    );
-    const address = { ...server.address, hostname: "127.0.0.1" };
-    const taken = await Promise.all(
-      [1, 2, 3].map(async () => {
-        const connection = await Deno.connect(address);
-        assert.equal(await ask(connection, "mine\n"), "MINE\n");
-        return connection;
-      }),
-    );
-    for (let client = 0; client < 20; client++) {
-      const reply = await talk(address, "me too\n").catch(() => "");
-      assert.equal(reply, "", "a fourth client came in");
-    }
-    await using other = Script.command(
-      ["nc", "-N", "-s", "127.0.0.2", "127.0.0.1", `${address.port}`],
-    );
-    await expectUppercase(other, "and I\n");
-
-    taken[0].close();
-    await server.script.stdoutMatch(/127\.0\.0\.1:\d+ closed, 5 bytes in/);
-    assert.equal(await talk(address, "again\n"), "AGAIN\n", "a place is free");
-    taken.forEach((connection, index) => index > 0 && connection.close());
-    assert.equal(times(server, /3 clients from one address: more are/g), 1);
-    assert.equal(times(server, /refused, 3 open from its address\n/g), 20);
   },
 });
 
@@ -188,7 +122,7 @@ Deno.test({
   async fn() {
     const places = 50;
     await using server = await startServer(
-      [`--max-connections=${places}`, "--idle-timeout=2", "--quiet"],
+      [`--max-connections=${places}`, "--idle-timeout=2"],
     );
     await exchange(server.address, TEXT); // as much as a busy client costs
     const before = memory(server.script.pid, "VmRSS");
@@ -202,7 +136,7 @@ Deno.test({
         return sent;
       }),
     );
-    await server.script.stdoutMatch(/50 clients connected: more wait/);
+    await server.script.stdoutMatch(/, 50 open\n/);
     assert.equal(await talk(server.address, "next\n"), "NEXT\n");
     for (const sent of await slow) {
       assert.ok(sent < 64e6, `the server took ${sent} bytes and gave none`);
@@ -210,8 +144,7 @@ Deno.test({
     const cost = (memory(server.script.pid, "VmHWM") - before) / places;
     // tests/README.md has the figure. Without backpressure it is all that they send.
     assert.ok(cost < 4e6, `the server kept ${cost} bytes for each`);
-    await server.script.stdoutMatch(/^(.*\n){52}/); // two lines, and theirs
-    assert.equal(times(server, /: idle for 2 s\n/g), places);
+    await server.script.stdoutMatch(/(: idle for 2 s\n[^]*){50}/);
   },
 });
 
@@ -227,7 +160,7 @@ Deno.test({
     const open = await Promise.all(
       Array.from({ length: 80 }, () => Deno.connect(server.address)),
     );
-    await server.script.stdoutMatch(/cannot accept, trying again: .*\n/);
+    await server.script.stdoutMatch(/cannot accept: .*\n/);
     const before = cpuSeconds(server.script.pid);
     await readAll(open[0]); // until the idle timeout
     const busy = cpuSeconds(server.script.pid) - before;
@@ -237,7 +170,8 @@ Deno.test({
     assert.equal(await ask(open.at(-1)!, "hello\n"), "HELLO\n");
     open.forEach((connection) => connection.close());
     assert.equal(await talk(server.address, "after\n"), "AFTER\n");
-    assert.equal(times(server, /cannot accept/g), 1, "the log says it once");
+    const said = times(server, /cannot accept/g);
+    assert.ok(said < 10, `the log says it ${said} times, not once a second`);
     assert.doesNotMatch(server.script.stderr, /^error|^server/m);
   },
 });

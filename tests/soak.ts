@@ -233,7 +233,7 @@ if (!(minutes > 0)) {
 
 // Silent clients leave while we watch. A long run's whole log would fill the
 // memory of this program; what went wrong may.
-await using server = await startServer(["--idle-timeout", "5", "--quiet"]);
+await using server = await startServer(["--idle-timeout", "5"]);
 const { script: { pid }, address } = server;
 const descriptors = () => [...Deno.readDirSync(`/proc/${pid}/fd`)].length;
 const descriptorsBefore = descriptors();

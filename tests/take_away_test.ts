@@ -26,18 +26,18 @@ interface Row {
 
 const ROWS: Row[] = [
   {
-    part: "the pipe's ends: read(), not .readable",
-    edit: ["await bytesFrom(client)", "await connectionSocket.readable"],
+    part: "the source of the pipe: read(), not .readable",
+    edit: ["= bytesFrom(client).pipe", "= connectionSocket.readable.pipe"],
     red: "server - half a character before the end of input",
   },
   {
-    part: "the pipe's ends: the second buffer",
+    part: "the source of the pipe: the second buffer",
     edit: ["      [buffer, other] = [other, buffer];\n", ""],
     red: "server - slow-reader",
   },
   {
     part: "the text's stream: a character that is cut",
-    edit: ["length - unfinished(length)", "length"],
+    edit: ["input[length - 1] < 0xc0 ? length : length - 1", "length"],
     red: "uppercase - every cut of a hard text",
   },
   {
@@ -55,23 +55,14 @@ const ROWS: Row[] = [
     needs: "strace",
   },
   {
-    part: "who may come in: the try around accept()",
-    edit: [
-      "      // This client has reset its connection",
-      "      throw error;\n      //",
-    ],
+    part: "who is connected: acceptFailed()",
+    edit: ["await acceptFailed(error);", "throw error;"],
     red: "server - early-reset",
   },
   {
-    part: "who may come in: the limit of clients",
-    edit: ["clients.size >= maxConnections", "false"],
+    part: "who is connected: the limit of clients",
+    edit: ["clients.size >= options.maxConnections", "false"],
     red: "limits - more clients than --max-connections wait",
-  },
-  {
-    part: "who may come in: the limit for an address",
-    edit: ["if (mayComeIn(connectionSocket, maxPerAddress)) return", "return"],
-    red: "limits - one address does not take every place",
-    needs: "nc",
   },
   {
     part: "whose turn it is",
@@ -90,23 +81,20 @@ const ROWS: Row[] = [
     red: "ends - after the first signal a transfer goes on",
   },
   {
-    part: "how it stops: the goodbye",
-    edit: ["if (client.replying) client.close();", "client.close(); if (0);"],
-    red: "limits - the goodbye at the idle timeout takes back no reply",
-  },
-  {
     part: "the log",
     edit: [
-      "  if (logging.lines.desiredSize! > 0) {",
-      '  console.log(line);\n  if (line !== "") return;\n' +
-      "  if (logging.lines.desiredSize! > 0) {",
+      "  if (logLines.desiredSize! > 0) logLines.write(line);",
+      "  if (true) console.log(line);",
     ],
     red: "ends - a log that nobody reads stops nobody",
     needs: "python3",
   },
   {
-    part: "options and messages: cannotListen()",
-    edit: ["    cannotListen(error, format(options));", "    throw error;"],
+    part: "options and messages: listen()",
+    edit: [
+      "    fail(`cannot listen",
+      "    throw error;\n    fail(`cannot listen",
+    ],
     red: "messages - what only the system refuses is one line",
   },
   {
