@@ -28,8 +28,11 @@ async function main(options: Options): Promise<void> {
   ]);
   if (whyNotSent) lost(clientSocket.remoteAddr, whyNotSent);
   clientSocket.close(); // all is sent, and the server has closed
-  Deno.exit(0);
+  Deno.exit(0); // also if a pause() is not over
 }
+
+/** How many bytes one read() takes at most. */
+const BUFFER_SIZE = 256 * 1024;
 
 /** Whether the server has closed its side. */
 let serverClosed = false;
@@ -38,13 +41,16 @@ let serverClosed = false;
 async function send(clientSocket: Deno.TcpConn): Promise<void> {
   const buffer = new Uint8Array(BUFFER_SIZE);
   while (true) {
-    const count = await Deno.stdin.read(buffer).catch(noInput);
+    const count = await Deno.stdin.read(buffer)
+      .catch((error) => fail(`cannot read standard input: ${reason(error)}`));
     if (count === null) break; // end of file
     for (let sent = 0; sent < count;) { // write() may take only a part
-      if (serverClosed) closedEarly(clientSocket.remoteAddr);
+      if (serverClosed) lost(clientSocket.remoteAddr, CLOSED_EARLY);
       sent += await clientSocket.write(buffer.subarray(sent, count));
     }
   }
+  // Fails if the server has reset the connection. (closeWrite() would not fail.)
+  await clientSocket.write(new Uint8Array(0));
   await clientSocket.closeWrite(); // half-close, which begins the active close
   watchSilence(clientSocket.remoteAddr);
 }
@@ -63,28 +69,12 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
   serverClosed = true;
   // A server that closes after its last reply may be quicker than the end of the
   // input. If the input goes on, nobody is left to answer it.
-  pause(INPUT_END).then(() => closedEarly(clientSocket.remoteAddr));
-}
-
-// ---------------------------------------------------------- keyboard and screen
-
-/** How many bytes one read() takes at most. */
-const BUFFER_SIZE = 256 * 1024;
-
-/** After an error of standard input: no bytes, if there may be some later. */
-async function noInput(error: unknown): Promise<number> {
-  // Another program has set it so that read() does not wait, and it is empty now.
-  if (!(error instanceof Deno.errors.WouldBlock)) {
-    fail(`cannot read standard input: ${reason(error)}`);
-  }
-  await pause(10);
-  return 0;
+  pause(500).then(() => lost(clientSocket.remoteAddr, CLOSED_EARLY));
 }
 
 /**
- * Writes to standard output. A write that fails is not repeated: it may have written a
- * part, and Deno does not say how much. (It fails when standard output is full, if
- * another program has set it so that write() does not wait.)
+ * Writes to standard output. A write that fails is never repeated: a part of the bytes
+ * may have been written, and Deno does not say how many.
  */
 async function print(bytes: Uint8Array): Promise<void> {
   for (let printed = 0; printed < bytes.length;) {
@@ -101,10 +91,6 @@ async function print(bytes: Uint8Array): Promise<void> {
 
 /** How long a connection may take: milliseconds. */
 const TIME_LIMIT = 10_000;
-/** How long the input may go on after the server has closed: milliseconds. */
-const INPUT_END = 500;
-/** How long the server may say nothing after the end of input: milliseconds. */
-const SILENCE = 5000;
 
 /** Opens the client socket, and tells a person at the keyboard about it. */
 async function connect(options: Options): Promise<Deno.TcpConn> {
@@ -131,9 +117,9 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
 /** For how long the client has waited for the server: milliseconds. */
 let silence = 0;
 
-/** Says, once, that the server does not close its side. */
+/** Says, once, that the server says nothing and does not close its side. */
 async function watchSilence(server: Options): Promise<void> {
-  while (silence <= SILENCE) {
+  while (silence <= 5000) {
     await pause(500);
     silence += 500;
   }
@@ -204,37 +190,31 @@ async function readOptions(args: string[]): Promise<Options> {
 
 /** Says why there is no connection, and what to do about it. */
 function cannotConnect(error: Error, options: Options): never {
+  // The server has reset the connection at once.
+  if (error instanceof Deno.errors.ConnectionReset) {
+    lost(options, error.message);
+  }
+  if (error instanceof Deno.errors.NotConnected) lost(options, error.message);
   let why = `${error.message}; check --hostname`;
   if (error instanceof Deno.errors.ConnectionRefused) {
-    why = `nothing listens there; start the server first: ` +
-      `deno run --allow-net server.ts --port ${options.port}; if it runs, ` +
-      `give the --hostname and --port of its first line (127.0.0.1 there ` +
-      `works only on the same machine: see its --help)`;
+    why =
+      `nothing listens there; start the server first: deno run --allow-net ` +
+      `server.ts --hostname ${options.hostname} --port ${options.port}`;
   } else if (error instanceof Deno.errors.NotCapable) {
     why = "no permission; run it with deno run --allow-net";
   } else if (error.name === "TimeoutError") {
     why = `no answer in ${TIME_LIMIT / 1000} s; ` +
       `check --hostname, and the firewalls on the way`;
-  } else if (
-    error instanceof Deno.errors.ConnectionReset ||
-    error instanceof Deno.errors.NotConnected
-  ) lost(options, error.message); // the server reset the connection at once
+  }
   fail(`cannot reach ${format(options)}: ${why}`);
 }
 
-function closedEarly(server: Options): never {
-  fail(
-    `${
-      format(server)
-    } closed before the end of input (it has stopped, answers ` +
-      `only once, or waited too long); what has no reply may be lost`,
-  );
-}
+const CLOSED_EARLY = "it closed before the end of input";
 
 function lost(server: Options, why: string): never {
   fail(
     `lost the connection to ${format(server)}: ${why}; ` +
-      `see whether the server still runs`,
+      `perhaps it has stopped, answers only once, or had nothing for too long`,
   );
 }
 
