@@ -33,7 +33,6 @@ async function main(options: Options): Promise<void> {
 
 /** How many bytes one read() takes at most. */
 const BUFFER_SIZE = 256 * 1024;
-
 /** Whether the server has closed its side. */
 let serverClosed = false;
 
@@ -190,11 +189,10 @@ async function readOptions(args: string[]): Promise<Options> {
 
 /** Says why there is no connection, and what to do about it. */
 function cannotConnect(error: Error, options: Options): never {
-  // The server has reset the connection at once.
-  if (error instanceof Deno.errors.ConnectionReset) {
-    lost(options, error.message);
-  }
-  if (error instanceof Deno.errors.NotConnected) lost(options, error.message);
+  if (
+    error instanceof Deno.errors.ConnectionReset ||
+    error instanceof Deno.errors.NotConnected
+  ) lost(options, error.message); // the server has reset it at once
   let why = `${error.message}; check --hostname`;
   if (error instanceof Deno.errors.ConnectionRefused) {
     why =
@@ -218,9 +216,8 @@ function lost(server: Options, why: string): never {
   );
 }
 
-/** The system's words for an error. */
+/** The system's words for an error. An error without a code is a mistake in this file. */
 function reason(error: unknown): string {
-  // The system's errors have a code. Any other one is a mistake in this file.
   if (error instanceof Error && "code" in error) return error.message;
   throw error;
 }
