@@ -3,14 +3,17 @@
 /** The client as a process: pipes, a terminal, and servers that let it down. */
 
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Ending } from "../lib/parts/process.ts";
-import { type Address, readAll, writeAll } from "../lib/parts/tcp.ts";
-import { has, NOT_BLOCKING, TERMINAL } from "./machine.ts";
+import { type Address, format, readAll, writeAll } from "../lib/parts/tcp.ts";
+import { has, TERMINAL } from "./machine.ts";
 import { expectUppercase, startClient, startServer } from "./pair.ts";
 import { serveHere } from "./serve.ts";
+
+const windows = Deno.build.os === "windows";
 
 /** Runs the client on an input and gives its ending. */
 async function client(
@@ -83,19 +86,48 @@ Deno.test("client - a line that is typed after the server has closed is not lost
   await script.write("too late\n");
   await script.closeInput();
   const { code, stderr } = await script.ending();
-  assert.match(stderr, /^client: \S+ closed before the end of input .*\n$/);
+  assert.match(stderr, /^client: lost .* before the end of input; .*\n$/);
   assert.equal(code, 1);
 });
+
+Deno.test(
+  "client - a line that is typed while the server closes is not lost in silence",
+  {
+    ignore: windows,
+  },
+  async () => {
+    // Which of the two the client sees first is chance.
+    for (let round = 0; round < 10; round++) {
+      const stopped = Promise.withResolvers<void>();
+      await using server = serveHere(async (socket) => {
+        await replyOnce(socket);
+        await stopped.promise;
+      });
+      await using script = startClient(server.address);
+      await script.write("ciao\n");
+      await script.stdoutMatch(/BYE\n/);
+      script.kill("SIGSTOP");
+      stopped.resolve();
+      await pause(0); // now the server has closed
+      await script.write("too late\n");
+      await script.closeInput();
+      script.kill("SIGCONT");
+      const { code, stderr } = await script.ending();
+      assert.match(stderr, /^client: lost the connection to 127\S+: .*\n$/);
+      assert.equal(code, 1);
+    }
+  },
+);
 
 Deno.test("client - a server that closes in the middle of 5 MB, after a reply", async () => {
   await using closing = serveHere(replyOnce);
   const input = new Uint8Array(5_000_000);
   const { code, stdout, stderr } = await client(closing.address, input);
   // A reset takes away what was not read yet, on Windows.
-  if (Deno.build.os !== "windows") assert.equal(stdout, "BYE\n");
+  if (!windows) assert.equal(stdout, "BYE\n");
   assert.match(
     stderr,
-    /^client: (127\S* closed before|lost the connection).*\n$/,
+    /^client: lost the connection to 127\S+: .*\n$/,
   );
   assert.equal(code, 1);
 });
@@ -126,21 +158,97 @@ Deno.test("client - a closed standard output ends it quietly", {
   assert.deepEqual({ stdout, stderr }, { stdout: "CIAO\n0\n", stderr: "" });
 });
 
+Deno.test(
+  "client - a closed standard input is empty, a closed output is quiet",
+  {
+    ignore: !has("bash"),
+  },
+  async () => {
+    await using server = await startServer();
+    for (const closed of ["<&-", ">&-", "<&- >&-"]) {
+      const wrapper = ["bash", "-c", `exec "$0" "$@" ${closed}`];
+      await using script = startClient(server.address, { wrapper });
+      await script.write("perché\n").catch(() => {}); // it is closed
+      await script.closeInput().catch(() => {});
+      const { code, stdout, stderr } = await script.ending();
+      assert.deepEqual({ code, stdout, stderr }, {
+        code: 0,
+        stdout: "",
+        stderr: "",
+      });
+    }
+  },
+);
+
+/**
+ * Runs a command whose standard output, a pipe or a terminal, does not block and is
+ * not read until the command has ended.
+ */
+const FULL = `
+import os, pty, subprocess, sys, tty
+if sys.argv[1] == "a pipe":
+    reader, writer = os.pipe()
+else:
+    reader, writer = pty.openpty()
+    tty.setraw(writer)
+os.set_blocking(writer, False)
+code = subprocess.call(sys.argv[2:], stdout=writer, timeout=20)
+os.close(writer)
+try:
+    while part := os.read(reader, 65536):
+        sys.stdout.buffer.write(part)
+except OSError:
+    pass # the end of a terminal
+sys.exit(code)
+`;
+
 Deno.test({
   name:
-    "client - a full pipe that does not block gets the whole reply (python3)",
-  ignore: Deno.build.os === "windows" || !has("python3"),
+    "client - a full standard output that does not block gets no byte twice (python3)",
+  ignore: windows || !has("python3"),
+  async fn(t) {
+    await using server = await startServer();
+    const line = "perché no? ß\n";
+    const whole = Buffer.from(line.repeat(100_000).toUpperCase());
+    for (const output of ["a pipe", "a terminal"]) {
+      await t.step(output, async () => {
+        const wrapper = ["python3", "-c", FULL, output];
+        await using script = startClient(server.address, { wrapper });
+        // It ends before it has read all.
+        script.write(line.repeat(100_000)).catch(() => {});
+        const { code, stderr } = await script.ending();
+        assert.match(stderr, /^client: cannot write standard output: .*\n$/);
+        assert.equal(code, 1);
+        const came = Buffer.from(script.stdoutBytes);
+        assert.ok(came.length > 0, "nothing of the reply came");
+        assert.ok(
+          came.equals(whole.subarray(0, came.length)),
+          "what came is not the beginning of the reply",
+        );
+      });
+    }
+  },
+});
+
+Deno.test({
+  name: "client - a standard input that does not block is waited for (python3)",
+  ignore: windows || !has("python3"),
   async fn() {
     await using server = await startServer();
-    // Nothing outside shows when the pipe is full: two seconds are enough for it.
-    const shell = '"$@" | { sleep 2; wc -c; }; echo "${PIPESTATUS[0]}"';
-    const wrapper = ["bash", "-c", shell, "bash", ...NOT_BLOCKING];
+    const program = "import os, sys; os.set_blocking(0, False); " +
+      "os.execvp(sys.argv[1], sys.argv[1:])";
+    const wrapper = ["python3", "-c", program];
     await using script = startClient(server.address, { wrapper });
-    await script.write("a".repeat(1_000_000));
+    for (const word of ["perché", "ciao"]) {
+      await pause(50); // the client finds nothing
+      await script.write(`${word}\n`);
+      await script.stdoutMatch(new RegExp(`${word.toUpperCase()}\n$`));
+    }
     await script.closeInput();
-    const { stdout, stderr } = await script.ending();
-    assert.deepEqual({ stdout, stderr }, {
-      stdout: "1000000\n0\n",
+    const { code, stdout, stderr } = await script.ending();
+    assert.deepEqual({ code, stdout, stderr }, {
+      code: 0,
+      stdout: "PERCHÉ\nCIAO\n",
       stderr: "",
     });
   },
@@ -149,7 +257,7 @@ Deno.test({
 Deno.test(
   "client - on a terminal: who is connected, replies, Ctrl-D (python3)",
   {
-    ignore: Deno.build.os === "windows" || !has("python3"),
+    ignore: windows || !has("python3"),
   },
   async () => {
     await using server = await startServer();
@@ -164,9 +272,88 @@ Deno.test(
     await terminal.stdoutMatch(/PERCHÉ\r\n/);
     await terminal.write("no?\n");
     await terminal.stdoutMatch(/NO\?\r\n/);
+    await terminal.write("metà\x04"); // Ctrl-D after half a line sends it
+    await terminal.stdoutMatch(/METÀ$/);
     await terminal.write("\x04");
     const { code, stdout } = await terminal.ending();
     assert.equal(code, 0);
     assert.equal(stdout.match(/client: /g)?.length, 1, stdout);
   },
 );
+
+// ------------------------------------------------- a server that does not close
+
+/** Replies to all at the end of input, and does not close before `close` settles. */
+function neverClosing(close: Promise<void>) {
+  return serveHere(async (socket) => {
+    await writeAll(socket, await readAll(socket));
+    await close;
+  });
+}
+
+async function toldOnce(): Promise<void> {
+  const close = Promise.withResolvers<void>();
+  await using server = neverClosing(close.promise);
+  await using script = startClient(server.address);
+  await script.write("perché\n");
+  await script.closeInput();
+  await script.stderrMatch(/\n$/);
+  close.resolve();
+  const { code, stdout, stderr } = await script.ending();
+  assert.deepEqual({ code, stdout, stderr }, {
+    code: 0,
+    stdout: "perché\n",
+    stderr: `client: all is sent, but ${format(server.address)} ` +
+      `has not closed its side; Ctrl-C ends\n`,
+  });
+}
+
+async function toldOnTerminal(): Promise<void> {
+  const close = Promise.withResolvers<void>();
+  await using server = neverClosing(close.promise);
+  await using terminal = startClient(server.address, { wrapper: TERMINAL });
+  await terminal.stdoutMatch(/ ends\r\n$/);
+  await terminal.write("\x04");
+  await terminal.stdoutMatch(/client: all is sent, .*\r\n$/);
+  await terminal.write("\x03"); // Ctrl-C ends, as the line says
+  await terminal.ending();
+  close.resolve();
+}
+
+async function slowReply(): Promise<void> {
+  await using server = serveHere(async (socket) => {
+    await readAll(socket);
+    for (let second = 0; second < 7; second++) {
+      await pause(1000);
+      await writeAll(socket, new TextEncoder().encode("è\n"));
+    }
+  });
+  const { code, stdout, stderr } = await client(server.address, "");
+  assert.deepEqual({ code, stdout, stderr }, {
+    code: 0,
+    stdout: "è\n".repeat(7),
+    stderr: "",
+  });
+}
+
+async function slowScreen(): Promise<void> {
+  await using server = await startServer();
+  const wrapper = ["bash", "-c", '"$@" | { sleep 7; cat; }', "bash"];
+  await using script = startClient(server.address, { wrapper });
+  await expectUppercase(script, "perché no?\n".repeat(100_000));
+}
+
+Deno.test({
+  name:
+    "client - five seconds after the end of input it says that the server is silent (python3)",
+  ignore: windows || !has("python3"),
+  async fn() {
+    // No slow reply and no slow screen counts as silence.
+    await Promise.all([
+      toldOnce(),
+      toldOnTerminal(),
+      slowReply(),
+      slowScreen(),
+    ]);
+  },
+});
