@@ -7,7 +7,14 @@ import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script } from "../lib/parts/process.ts";
 import { readAll, talk, within, writeAll } from "../lib/parts/tcp.ts";
 import { has, NOT_BLOCKING, TERMINAL } from "./machine.ts";
-import { ask, SERVER, startFlood, startServer, TEXT, UPPER } from "./pair.ts";
+import {
+  ask,
+  expectUpper,
+  SERVER,
+  startFlood,
+  startServer,
+  TEXT,
+} from "./pair.ts";
 
 // On Windows a signal from outside just ends the process:
 // https://github.com/denoland/deno/pull/32689
@@ -49,7 +56,7 @@ Deno.test(
       Deno.errors.ConnectionRefused,
     );
     const [rest] = await Promise.all([readAll(busy), sending]);
-    assert.equal(1 + rest.length, UPPER.length, "bytes of the reply were lost");
+    expectUpper(rest, 1);
     assert.equal((await server.script.ending()).code, 0);
   },
 );
@@ -145,15 +152,13 @@ Deno.test("ends - the time in which it is suspended is nobody's silence", {
     using _ = client;
     const sending = writeAll(client, TEXT).then(() => client.closeWrite());
     const [reply] = await Promise.all([readAll(client), sending]);
-    return reply.length;
+    return reply;
   }));
   replies.catch(() => {}); // told where it is awaited
   // No event ends this wait: it is longer than a quiet client may stay.
   await pause(4000);
   server.script.kill("SIGCONT");
-  for (const length of await replies) {
-    assert.equal(length, UPPER.length, "bytes of a reply were lost");
-  }
+  for (const reply of await replies) expectUpper(reply);
   assert.equal((await server.script.ending()).code, 0);
 });
 
@@ -172,67 +177,5 @@ Deno.test({
     assert.equal(stdout.match(/: the server stopped\n/g)?.length, 4, stdout);
     const took = performance.now() - signalled;
     assert.ok(took < 15_000, `it took ${took} ms, and was to take 10,000`);
-  },
-});
-
-Deno.test(
-  "ends - killed, it starts again on its port at once, beside TIME_WAIT",
-  {
-    ignore: windows,
-  },
-  async () => {
-    await using server = await startServer(["--idle-timeout", "1"]);
-    {
-      using silent = await Deno.connect(server.address);
-      await readAll(silent); // the side that closes first keeps TIME_WAIT
-    }
-    using talking = await Deno.connect(server.address);
-    await ask(talking, "hello\n");
-    server.script.kill("SIGKILL");
-    await server.script.ending();
-    await using again = await startServer([], { port: server.address.port });
-    assert.equal(await talk(again.address, "hello\n"), "HELLO\n");
-  },
-);
-
-Deno.test({
-  name: "ends - with its terminal, and not under setsid (python3)",
-  ignore: !has("python3") || !has("setsid"),
-  async fn(t) {
-    // Starts a command with a terminal of its own, but our standard output, as
-    // in `command > log`; closes the terminal when asked to, and says how the
-    // command ended.
-    const program = `
-import os, pty, sys
-log = os.dup(1)
-pid, terminal = pty.fork()
-if pid == 0:
-    os.dup2(log, 1)
-    os.execvp(sys.argv[1], sys.argv[1:])
-sys.stdin.readline()
-os.close(terminal)
-_, status = os.waitpid(pid, 0)
-print("signal", os.WTERMSIG(status), "exit code", os.WEXITSTATUS(status))
-`;
-    const terminal = ["python3", "-c", program];
-
-    await t.step("SIGHUP ends it, as any program", async () => {
-      await using server = await startServer([], { wrapper: terminal });
-      await server.script.write("close\n");
-      await server.script.stdoutMatch(/^signal 1 exit code 0$/m);
-    });
-
-    // Not nohup: from Deno 2.6 on, a listener to any signal undoes that.
-    await t.step("under setsid it goes on", async () => {
-      const shell = 'setsid "$@" & echo "server $!"; wait';
-      const wrapper = [...terminal, "bash", "-c", shell, "bash"];
-      await using server = await startServer([], { wrapper });
-      const [, pid] = await server.script.stdoutMatch(/^server (\d+)$/m);
-      await server.script.write("close\n");
-      await server.script.stdoutMatch(/^signal 1 exit code 0$/m); // the shell
-      assert.equal(await talk(server.address, "hello\n"), "HELLO\n");
-      Deno.kill(Number(pid), "SIGTERM");
-      await server.script.ending(); // not before the log has ended
-    });
   },
 });

@@ -3,6 +3,7 @@
 /** The two scripts, and what several tests ask of them. */
 
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
@@ -16,9 +17,9 @@ export const SERVER = Deno.env.get("SERVER_COPY") ?? join(ROOT, "server.ts");
 export const CLIENT = Deno.env.get("CLIENT_COPY") ?? join(ROOT, "client.ts");
 
 /** 6 MB of text, and the reply to it. */
-export const TEXT = new TextEncoder().encode("perché no? ".repeat(500_000));
+export const TEXT = new TextEncoder().encode("perché no?\n".repeat(500_000));
 /** The reply to {@linkcode TEXT}. */
-export const UPPER = new TextEncoder().encode("PERCHÉ NO? ".repeat(500_000));
+export const UPPER = new TextEncoder().encode("PERCHÉ NO?\n".repeat(500_000));
 
 /** Copies a script into a new folder, and replaces a text that is there once. */
 export async function changed(
@@ -113,6 +114,13 @@ sys.stdin.read()
   const script = Script.command(["python3", "-c", program, `${port}`]);
   await script.stdoutMatch(/flooding/);
   return script;
+}
+
+/** Compares a reply with a part of {@linkcode UPPER}, which begins at a byte. */
+export function expectUpper(reply: Uint8Array, from = 0, to?: number): void {
+  // Not equal(), whose message would show megabytes.
+  const same = Buffer.compare(reply, UPPER.subarray(from, to)) === 0;
+  assert.ok(same, "bytes of the reply are lost, or others");
 }
 
 /** Sends a line and waits for the reply to it, as a person would. */
