@@ -223,7 +223,7 @@ class Session {
     this.#draw(this.#client, "connect()", "X");
     this.#note(
       "code" in error && error.code === "ECONNREFUSED"
-        ? `nothing listens on ${where}: start the server first (passive open)`
+        ? `nothing listens on ${where}: start the server first`
         : `cannot reach ${where}: ${messageOf(error)}`,
     );
     this.#client.socket.destroy();
@@ -251,7 +251,7 @@ class Session {
     const client = this.#client;
     const server = this.#server;
     if (client.unread && server.unread) {
-      return "neither side reads, so neither can send: each waits for the other";
+      return "neither side reads; each waits until the other does";
     }
     for (const side of [client, server]) {
       if (!side.unread) continue;
@@ -262,20 +262,20 @@ class Session {
       ? `has sent ${counted(server.bytes, "byte")}`
       : "has answered nothing";
     if (client.ended) {
-      return `the client has ended its input and waits for the server's end; ` +
-        `the server ${answered}, and has not closed (no FIN)`;
+      return `the client has ended its input, and waits; the server ` +
+        `${answered} and has not closed (no FIN)`;
     }
     if (server.ended) {
       return this.#lastToSend === client
-        ? "the server has closed, but the client goes on sending"
-        : "the server has closed; the client has not ended its input (no FIN)";
+        ? "the server has closed, and the client goes on sending"
+        : "the server has closed, and the client has not ended its input (no FIN)";
     }
     if (!this.#lastToSend) return undefined; // both still think
     if (this.#lastToSend === server) {
-      return `the server ${answered} and waits for the client, which has ` +
+      return `the server ${answered}, and waits; the client has ` +
         `neither sent more nor ended its input (no FIN)`;
     }
-    return `the client waits: the server has answered nothing since. ` +
+    return `the client waits; the server has answered nothing since. ` +
       this.#hint();
   }
 
@@ -286,8 +286,8 @@ class Session {
       return `Is it still busy with #${others[0].#number}?`;
     }
     return this.#client.last === 0x0a
-      ? "The client has not ended its input (no FIN): does the server wait for it?"
-      : "The last line has no line end (\\n): does the server wait for it?";
+      ? "The client has not ended its input: does the server wait for that?"
+      : "The last line has no end (\\n): does the server wait for it?";
   }
 
   // -------------------------------------------------------------- the picture
