@@ -34,6 +34,9 @@ const SILENCE = 3;
 /** Milliseconds: reads that follow each other faster are drawn as one line. */
 const TOGETHER = 10;
 
+/** Bytes of them that are kept to be shown: more than fit. */
+const BEGINNING = 100;
+
 /** Reads the command line. */
 function parse() {
   const { values } = parseArgs({
@@ -115,7 +118,7 @@ interface Reads {
   at: number;
   count: number;
   bytes: number;
-  beginning: Uint8Array;
+  beginning: Buffer;
 }
 
 /** A client's connection, and the one to the server that belongs to it. */
@@ -177,11 +180,14 @@ class Session {
     // A flood is drawn once a second.
     if (this.#reads?.side !== side || now - this.#reads.at > 1000) {
       this.#drawReads();
-      const beginning = Buffer.from(chunk.subarray(0, 100)); // more than fits
+      const beginning = Buffer.alloc(0);
       this.#reads = { side, at: now, count: 0, bytes: 0, beginning };
     }
-    this.#reads.count += 1;
-    this.#reads.bytes += chunk.length;
+    const reads = this.#reads;
+    reads.count += 1;
+    reads.bytes += chunk.length;
+    const more = chunk.subarray(0, BEGINNING - reads.beginning.length);
+    reads.beginning = Buffer.concat([reads.beginning, more]);
     clearTimeout(this.#together);
     this.#together = setTimeout(() => this.#drawReads(), TOGETHER);
     this.#moved();
