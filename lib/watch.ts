@@ -82,11 +82,14 @@ function main({ hostname, port, to }: ReturnType<typeof parse>): void {
     print(`listening on ${format({ hostname: address, port })}`);
     print(`watching ${format(to)}; give your client port ${port} instead`);
   });
+  let stopping = false;
   Deno.addSignalListener("SIGINT", async () => {
     const { connections, bytes } = totals;
-    print(`${connections} connections, ${counted(bytes, "byte")}`);
+    if (stopping) return; // `deno task` passes Ctrl-C on a second time
+    stopping = true;
+    print(`${counted(connections, "connection")}, ${counted(bytes, "byte")}`);
     setTimeout(() => Deno.exit(0), 500); // if nobody reads the picture
-    await picture.close();
+    await picture.write(""); // all before it is written
     Deno.exit(0);
   });
 }
@@ -128,7 +131,7 @@ class Session {
   readonly #to: Address;
   readonly #client: Side;
   readonly #server: Side;
-  /** Who sent bytes last. */
+  /** Who was the last to send bytes, or to end its input. */
   #lastToSend?: Side;
   #reads?: Reads;
   #together?: ReturnType<typeof setTimeout>;
@@ -148,7 +151,7 @@ class Session {
     const left = `client ${format({ hostname: hostname!, port: port! })}`;
     const right = `server ${format(to)}`;
     print("");
-    this.#note(left + right.padStart(COLUMNS - STAMP - left.length));
+    this.#note(`${left} ${right.padStart(COLUMNS - STAMP - left.length - 1)}`);
     client.on("error", () => this.#reset(this.#client, this.#server));
     server.on("error", (error) => {
       if (Session.open.has(this)) this.#reset(this.#server, this.#client);
@@ -206,6 +209,7 @@ class Session {
 
   #end(side: Side): void {
     side.ended = true;
+    this.#lastToSend = side;
     const other = side === this.#client ? this.#server : this.#client;
     const label = other.ended ? "FIN" : "FIN: active close";
     this.#draw(
@@ -320,7 +324,9 @@ class Session {
   /** A sentence about the connection. */
   #note(text: string): void {
     const width = COLUMNS - STAMP;
-    const lines = text.match(new RegExp(`.{1,${width}}(?= |$)`, "g"))!;
+    const lines = text.match(
+      new RegExp(`.{1,${width}}(?= |$)|.{${width}}`, "g"),
+    )!;
     lines.forEach((line, index) => {
       const stamp = index === 0 ? this.#stamp(performance.now()) : "";
       print(stamp.padEnd(STAMP) + line.trim());
@@ -397,7 +403,7 @@ function escaped(bytes: Buffer): string {
 /** Standard output; it waits for its reader, and nobody else does. */
 const picture = new WritableStream<string>({
   async write(line) {
-    let bytes = new TextEncoder().encode(`${line}\n`);
+    let bytes = new TextEncoder().encode(line);
     try {
       while (bytes.length > 0) { // write() may take only a part
         bytes = bytes.subarray(await Deno.stdout.write(bytes));
@@ -416,9 +422,9 @@ function print(line: string): void {
     lost += 1;
     return;
   }
-  if (lost > 0) picture.write(`${counted(lost, "line")} lost`);
+  if (lost > 0) picture.write(`${counted(lost, "line")} lost\n`);
   lost = 0;
-  picture.write(line);
+  picture.write(`${line}\n`);
 }
 
 const [CYAN, YELLOW] = [36, 33];
