@@ -15,7 +15,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { connect, createServer, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { parseArgs } from "node:util";
 import { fail, messageOf, readOptions, wholeNumber } from "./parts/options.ts";
 import { type Address, format } from "./parts/tcp.ts";
@@ -33,9 +33,10 @@ usage: deno run --allow-net lib/watch.ts [options]
 const SILENCE = 3;
 /** Milliseconds: reads that follow each other faster are drawn as one line. */
 const TOGETHER = 10;
-
-/** Bytes of them that are kept to be shown: more than fit. */
+/** Bytes of each line's text that are kept to be shown: more than fit. */
 const BEGINNING = 100;
+/** Half-close stays half-close, and small messages do not wait. */
+const AS_IT_IS = { allowHalfOpen: true, noDelay: true };
 
 /** Reads the command line. */
 function parse() {
@@ -66,7 +67,8 @@ function parse() {
 
 /** Listens, and watches each client that comes. */
 function main({ hostname, port, to }: ReturnType<typeof parse>): void {
-  const options = { allowHalfOpen: true, pauseOnConnect: true, noDelay: true };
+  // Nothing is read before the server can have it.
+  const options = { ...AS_IT_IS, pauseOnConnect: true };
   const listener = createServer(options, (client) => {
     new Session(client, to);
   });
@@ -75,10 +77,7 @@ function main({ hostname, port, to }: ReturnType<typeof parse>): void {
     fail("watch", `cannot listen on ${where}: ${messageOf(error)}`);
   });
   listener.listen(port, hostname, () => {
-    const { address, port } = listener.address() as {
-      address: string;
-      port: number;
-    };
+    const { address, port } = listener.address() as AddressInfo;
     print(`listening on ${format({ hostname: address, port })}`);
     print(`watching ${format(to)}; give your client port ${port} instead`);
   });
@@ -94,6 +93,7 @@ function main({ hostname, port, to }: ReturnType<typeof parse>): void {
   });
 }
 
+/** What Ctrl-C tells. */
 const totals = { connections: 0, bytes: 0 };
 
 // ------------------------------------------------------------- one connection
@@ -126,6 +126,7 @@ interface Reads {
 
 /** A client's connection, and the one to the server that belongs to it. */
 class Session {
+  /** Those that are connected to the server. */
   static readonly open = new Set<Session>();
   readonly #number = ++totals.connections;
   readonly #to: Address;
@@ -138,12 +139,8 @@ class Session {
   #silence?: ReturnType<typeof setTimeout>;
 
   constructor(client: Socket, to: Address) {
-    const server = connect({
-      host: to.hostname,
-      port: to.port,
-      allowHalfOpen: true,
-      noDelay: true,
-    });
+    const { hostname: host, port: toPort } = to;
+    const server = connect({ ...AS_IT_IS, host, port: toPort });
     this.#to = to;
     this.#client = new Side("client", client);
     this.#server = new Side("server", server);
@@ -174,6 +171,7 @@ class Session {
     this.#server.socket.pipe(this.#client.socket);
   }
 
+  /** Bytes came: they are drawn when no more follow at once. */
   #read(side: Side, chunk: Uint8Array): void {
     totals.bytes += chunk.length;
     side.bytes += chunk.length;
@@ -208,15 +206,11 @@ class Session {
   }
 
   #end(side: Side): void {
+    const first = !this.#client.ended && !this.#server.ended;
+    const text = side === this.#client ? "end of input" : "close()";
     side.ended = true;
     this.#lastToSend = side;
-    const other = side === this.#client ? this.#server : this.#client;
-    const label = other.ended ? "FIN" : "FIN: active close";
-    this.#draw(
-      side,
-      side.name === "client" ? "end of input" : "close()",
-      label,
-    );
+    this.#draw(side, text, first ? "FIN: active close" : "FIN");
   }
 
   /** One side has reset its connection: so is the other one's. */
@@ -370,8 +364,8 @@ function padded(text: string, columns: number): string {
 }
 
 /** The beginning of what was sent, as it is written in a program, cut to fit. */
-function quoted(bytes: Uint8Array, total: number): string {
-  const pieces = Buffer.from(bytes).toString("latin1").match(CHARACTER)!
+function quoted(bytes: Buffer, total: number): string {
+  const pieces = bytes.toString("latin1").match(CHARACTER)!
     .map((piece) => escaped(Buffer.from(piece, "latin1")));
   const whole = `"${pieces.join("")}"`;
   if (total === bytes.length && width(whole) <= TEXT) return whole;
@@ -393,7 +387,7 @@ function escaped(bytes: Buffer): string {
   if (/["\\\n\r\t]/.test(character)) {
     return JSON.stringify(character).slice(1, -1);
   }
-  if (/[^\p{C}\p{Zl}\p{Zp}\ufffd]/u.test(character)) return character;
+  if (/[^\p{C}\ufffd]/u.test(character)) return character;
   return [...bytes].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`)
     .join("");
 }
@@ -414,6 +408,7 @@ const picture = new WritableStream<string>({
   },
 }, { highWaterMark: 1000 }).getWriter();
 
+/** Lines that found no room there. */
 let lost = 0;
 
 /** Prints a line, or counts it if a thousand wait already. */
@@ -427,6 +422,7 @@ function print(line: string): void {
   picture.write(`${line}\n`);
 }
 
+/** The colours of the client's lines and of the server's, as terminals number them. */
 const [CYAN, YELLOW] = [36, 33];
 const COLOURS = Deno.stdout.isTerminal() && !Deno.noColor;
 
