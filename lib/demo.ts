@@ -2,13 +2,14 @@
 
 /**
  * Plays the main job once: starts the server, types a few lines into the
- * client, and prints what both terminals would show.
+ * client, and prints what both terminals would show, and what watch.ts draws.
  *
  *     deno task demo
  *
  * @module
  */
 
+import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { listening, Script } from "./parts/process.ts";
 
@@ -23,9 +24,11 @@ async function main(): Promise<void> {
     args: ["--port", "0"],
   });
   const { port } = await listening(server);
-  await using client = Script.start(path("client.ts"), {
-    args: ["--port", `${port}`],
+  await using watch = Script.start(path("lib/watch.ts"), {
+    args: ["--port", "0", "--to", `${port}`],
   });
+  const args = ["--port", `${(await listening(watch)).port}`];
+  await using client = Script.start(path("client.ts"), { args });
 
   let screen = "";
   for (const line of LINES) {
@@ -33,23 +36,19 @@ async function main(): Promise<void> {
     await client.write(`${line}\n`);
     await client.stdoutMatch(new RegExp(`^[^]{${shown}}.*\n`));
     screen += `${line}\n${client.stdout.slice(shown)}`;
+    await pause(800); // the next line takes its time to be typed
   }
   await client.closeInput();
   const { code, stdout } = await client.ending();
   await server.stdoutMatch(/ closed, .*\n/);
-  server.kill(Deno.build.os === "windows" ? "SIGTERM" : "SIGINT");
-  const log = (await server.ending()).stdout;
+  const [, diagram] = await watch.stdoutMatch(/\n\n([^]* close\(\)\n)/);
 
-  console.log(`Terminal 1
-----------
-$ deno run --allow-net server.ts --port 0
-${log}^C
-
-Terminal 2: what was typed, and the reply below it
-----------
-$ deno run --allow-net client.ts --port ${port}
-${screen}^D
-`);
+  console.log(`Terminal 1: deno run --allow-net server.ts --port 0
+${server.stdout}
+Terminal 2: deno run --allow-net client.ts ${args.join(" ")}
+${screen}
+What went between them: deno task watch --port 0 --to ${port}
+${diagram}`);
   const expected = LINES.map((line) => `${line}\n`.toUpperCase()).join("");
   if (stdout !== expected || code !== 0) {
     console.error("demo: the replies are not what was promised");
