@@ -31,8 +31,7 @@ async function main(options: Options): Promise<void> {
   Deno.exit(0); // also if a pause() is not over
 }
 
-/** How many bytes one read() takes at most. */
-const BUFFER_SIZE = 256 * 1024;
+const BUFFER_SIZE = 256 * 1024; // bytes
 /** Whether the server has closed its side. */
 let serverClosed = false;
 
@@ -87,6 +86,7 @@ async function print(bytes: Uint8Array): Promise<void> {
 }
 
 // --------------------------------------------------------------- the connection
+// Without this, a person waits and is not told what for.
 
 /** How long a connection may take: milliseconds. */
 const TIME_LIMIT = 10_000;
@@ -96,7 +96,6 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
   let clientSocket: Deno.TcpConn;
   try {
     // Without --allow-net Deno asks the user now, before the time limit begins.
-    // (After a "no", connect() fails.)
     await Deno.permissions.request({ name: "net", host: format(options) });
     const signal = AbortSignal.timeout(TIME_LIMIT);
     // Makes the socket, and waits for the three-way handshake.
@@ -113,7 +112,7 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
   return clientSocket;
 }
 
-/** For how long the client has waited for the server: milliseconds. */
+/** For how long the server has sent nothing, after all is sent: milliseconds. */
 let silence = 0;
 
 /** Says, once, that the server says nothing and does not close its side. */
@@ -127,7 +126,7 @@ async function watchSilence(server: Options): Promise<void> {
   );
 }
 
-/** Waits some milliseconds. (The first setTimeout() of a process takes 5 ms itself.) */
+/** Waits some milliseconds. (A first setTimeout() would make each session longer.) */
 function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => {
     AbortSignal.timeout(milliseconds).onabort = () => resolve();
@@ -135,6 +134,7 @@ function pause(milliseconds: number): Promise<void> {
 }
 
 // ------------------------------------------------------- options and messages
+// Without this, the address is fixed, and a mistake ends in a stack trace.
 
 const DEFAULTS: Options = { hostname: "127.0.0.1", port: 6789 };
 
@@ -160,7 +160,7 @@ type Options = { hostname: string; port: number };
 async function readOptions(args: string[]): Promise<Options> {
   if (args.length === 0) return DEFAULTS;
   try {
-    // Loading it takes a quarter of a short session.
+    // A session without options is short, and does not wait until this is loaded.
     const { parseArgs } = await import("node:util");
     const { values } = parseArgs({
       args,
@@ -212,7 +212,7 @@ const CLOSED_EARLY = "it closed before the end of input";
 function lost(server: Options, why: string): never {
   fail(
     `lost the connection to ${format(server)}: ${why}; ` +
-      `perhaps it has stopped, answers only once, or had nothing for too long`,
+      `perhaps it has stopped, answers only once, or waited too long`,
   );
 }
 

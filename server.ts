@@ -42,7 +42,7 @@ async function main(options: Options): Promise<void> {
     }
   }
   while (clients.size > 0) await pause(10);
-  // The log's last lines are written, if its reader still reads.
+  // Waits until the log is written. If nobody reads it, a second is enough.
   await Promise.race([logLines.close(), pause(1000)]);
   Deno.exit(0);
 }
@@ -69,13 +69,14 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 /** Bytes in a buffer: few for a quiet client, and more and more for a busy one. */
 const SMALLEST_BUFFER = 1024;
 const LARGEST_BUFFER = 256 * 1024;
-/** A buffer grows only up to this, divided by the number of clients at that time. */
+/** All buffers together should not grow beyond this. */
 const SHARED = 32 * 1024 * 1024;
 
 /** What the client sends, until it closes its sending side. */
 function bytesFrom(client: Client): ReadableStream<Uint8Array> {
-  // Two buffers take turns. While the reply in one buffer is written, the next bytes
-  // are read into the other.
+  // Two buffers take turns, because the reply is written over its buffer. While one
+  // reply is sent, the next bytes are read into the other buffer and wait in the
+  // UppercaseStream. Then the pipe is full, and pull() is not called.
   let buffer = new Uint8Array(SMALLEST_BUFFER);
   let other = new Uint8Array(SMALLEST_BUFFER);
   return new ReadableStream({
@@ -87,13 +88,14 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
       controller.enqueue(buffer.subarray(0, count));
 
       [buffer, other] = [other, buffer];
-      if (count < other.length) return; // all that has come is read
+      if (count < other.length) return; // not full: all that has come is read
+      // More may wait. So the next buffer is four times as large, up to a bound.
       const share = Math.floor(SHARED / clients.size);
       const size = Math.min(4 * count, LARGEST_BUFFER, share);
       if (buffer.length < size) buffer = new Uint8Array(size);
       return othersTurn(); // no next pull() before this promise ends
     },
-  }, { highWaterMark: 0 }); // no reading ahead
+  }, { highWaterMark: 0 }); // this stream keeps no chunk of its own
 }
 
 // ----------------------------------------------------------- the text's stream
@@ -105,11 +107,13 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
 // (ASCII). A longer character begins with a byte of 0xc0 or more. Its other bytes
 // are from 0x80 to 0xbf.
 //
-// The text is read in pairs of bytes, and a table has the reply to each pair: "AB"
-// to "ab", "È" to "è" (which is the pair 0xc3 0xa8), and to any other pair itself.
-// If the second byte begins a character, only the first byte is taken, and the next
-// pair begins with the second. A longer character that has an uppercase, or whose
-// uppercase is longer or shorter, is in a map.
+// The text is read in pairs of bytes, and a table has the reply to each pair. The
+// reply to "ab" is "AB". The reply to "è" (0xc3 0xa8) is "È". A pair that has no
+// uppercase is its own reply. If the second byte begins a character, only the first
+// byte is taken, and the next pair begins with the second byte.
+//
+// Some characters have more than two bytes, or an uppercase that has not two bytes.
+// A map has the replies to these characters, and the table says: see the map.
 
 /**
  * Uppercases UTF-8 text, exactly as `toUpperCase()` does, wherever the text is
@@ -160,8 +164,8 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
 /** The server's chunks are not longer. Longer ones are uppercased in such blocks. */
 const BLOCK = LARGEST_BUFFER;
 // All streams share this memory: transform() has no await, so only one uses it at
-// a time. 3 bytes may have waited, and 4 bytes stand behind the text. No reply has
-// more than three times the bytes: "ΐ" has 2, and its uppercase 6.
+// a time. There is room for 3 bytes that waited, and for 4 bytes behind the text. No
+// reply has more than three times the bytes: "ΐ" has 2, and its uppercase 6.
 const input = new Uint8Array(BLOCK + 7);
 const output = new Uint8Array(3 * input.length);
 // A DataView reads and writes several bytes as one number, wherever they begin.
@@ -185,8 +189,9 @@ function fillTableAndMap(): void {
   const encoder = new TextEncoder();
   const numberOf = (bytes: Uint8Array) =>
     bytes.reduce((number, byte) => 256 * number + byte, 0);
-  for (let point = 0x80; point < 0x20000; point++) { // no letter is beyond
+  for (let point = 0x80; point < 0x20000; point++) { // no uppercase is beyond
     const character = String.fromCodePoint(point);
+    // This is quicker than to call toUpperCase() for each.
     if (!/\p{Changes_When_Uppercased}/u.test(character)) continue;
     const bytes = encoder.encode(character);
     const reply = encoder.encode(character.toUpperCase());
@@ -202,9 +207,10 @@ function fillTableAndMap(): void {
  * bytes it has taken and made: a character at the end that is not whole is not taken.
  */
 function uppercase(length: number): { taken: number; made: number } {
-  // Behind the text stand bytes that begin a character. So no pair and no four ASCII
-  // characters go beyond its end.
+  // Behind the text stand bytes that begin a character. So what is read there is
+  // never taken.
   input.fill(0xc0, length, length + 4);
+  // A byte at the end that begins a character waits for the rest of it.
   const end = input[length - 1] < 0xc0 ? length : length - 1;
   let taken = 0;
   let made = 0;
@@ -212,9 +218,10 @@ function uppercase(length: number): { taken: number; made: number } {
     const pair = inputView.getUint16(taken);
     let reply = pairReplies[pair];
     if (reply === SEE_MAP) {
-      // The first byte tells how many bytes the character has.
+      // From 0xe0 on the first byte begins three bytes, from 0xf0 on four.
       const size = pair < 0xe000 ? 2 : pair < 0xf000 ? 3 : 4;
-      // Is it not whole? (ASCII at the end would not belong to it.)
+      // The text ends within the character? (Not if it ends with ASCII: then these
+      // bytes are no UTF-8.)
       if (taken + size > length && input[length - 1] >= 0x80) break;
       const character = inputView.getUint32(taken) >>> 8 * (4 - size);
       const bytes = characterReplies.get(character);
@@ -249,7 +256,7 @@ function uppercase(length: number): { taken: number; made: number } {
  */
 function uppercaseAscii(from: number, to: number): number {
   const start = from;
-  // `true`: the lowest byte is first in memory, as in the machines that Deno runs on.
+  // `true` is the order of bytes in the machines that Deno runs on, and so it is fast.
   while ((inputView.getInt32(from, true) & 0x80808080) === 0) {
     const word = inputView.getInt32(from, true);
     const small = (word + 0x1f1f1f1f) & ~(word + 0x05050505) & 0x80808080;
@@ -328,7 +335,7 @@ async function acceptFailed(error: unknown): Promise<void> {
   if (service.stopping) return; // the welcome socket is closed
   // This client has reset its connection before it was accepted.
   if (error instanceof Deno.errors.NotConnected) return;
-  // No descriptor for a socket is left (EMFILE), until another client leaves.
+  // Probably no descriptor for a socket is left (EMFILE). A client has to leave.
   log(`cannot accept: ${(error as Error).message}`);
   await pause(1000);
 }
@@ -340,8 +347,8 @@ async function acceptFailed(error: unknown): Promise<void> {
 // with these clients, and seldom polls the other sockets. (The same in node:http:
 // https://github.com/denoland/deno/pull/33860)
 //
-// Only a client that has filled its buffer has to rest. All others have read all
-// that has come, so their next read waits by itself.
+// Only a client that has filled its buffer has to rest. The others have read all
+// their bytes, so their next read() waits for the system.
 
 /** The turn that runs now: when it ends, and the rest after it. */
 let turn: { ends: number; rest?: Promise<void> } | undefined;
@@ -394,7 +401,7 @@ function watchQuietClients(idleTimeout: number): void {
   setInterval(() => {
     for (const client of clients) {
       client.quiet += TICK;
-      // (A client that does not read may stay longer: see stopOnSignal().)
+      // (A client that does not read may stay longer: see lastTransfers().)
       const mayGo = service.stopping && !client.writing;
       if (mayGo && client.quiet > LAST_WORD) {
         client.close("the server is stopping");
@@ -418,7 +425,7 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
     } else if (now - first > 100) {
       // (At Ctrl-C the terminal signals this process, and `deno task` or npx does so
       // again. These two signals are one.)
-      Deno.exit(130); // the exit code of what Ctrl-C ends
+      Deno.exit(130); // what a shell says of a program that Ctrl-C has ended
     }
   };
   Deno.addSignalListener("SIGINT", onSignal); // Ctrl-C
@@ -457,18 +464,18 @@ async function writeLine(line: string): Promise<void> {
   const lost = lostLines;
   lostLines = 0;
   if (lost > 0) {
-    line = `${lost} lines lost
-${line}`;
+    line = `${lost} lines lost\n${line}`;
   }
   try {
-    await Deno.stdout.write(new TextEncoder().encode(`${line}
-`));
+    await Deno.stdout.write(new TextEncoder().encode(`${line}\n`));
   } catch {
     lostLines += lost + 1; // the disk is full, or the log's reader has gone
   }
 }
 
 // ------------------------------------------------------- options and messages
+//
+// Without this, the address is fixed, and a mistake ends in a stack trace.
 
 const USAGE = `A TCP server that sends text back in uppercase.
 

@@ -53,7 +53,9 @@ function parse() {
     Deno.exit(0);
   }
   if (values.hostname === "") throw new Error("--hostname must not be empty");
-  const [, host, port] = values.to.match(/^(?:(.+):)?([^:]*)$/)!;
+  // PORT, HOST:PORT or [IPV6]:PORT; anything else is no port.
+  const [, host, port] = values.to.match(/^(?:(\[.+\]|[^:]+):)?([^:]*)$/) ??
+    [null, undefined, values.to];
   const unbracketed = (name: string) => name.replace(/^\[(.*)\]$/, "$1");
   return {
     hostname: unbracketed(values.hostname),
@@ -67,6 +69,11 @@ function parse() {
 
 /** Listens, and watches each client that comes. */
 function main({ hostname, port, to }: ReturnType<typeof parse>): void {
+  // node:net would throw where nobody can catch it.
+  const { state } = Deno.permissions.requestSync({ name: "net" });
+  if (state !== "granted") {
+    fail("watch", "no permission; run it with deno run --allow-net");
+  }
   // Nothing is read before the server can have it.
   const options = { ...AS_IT_IS, pauseOnConnect: true };
   const listener = createServer(options, (client) => {
@@ -397,14 +404,8 @@ function escaped(bytes: Buffer): string {
 /** Standard output; it waits for its reader, and nobody else does. */
 const picture = new WritableStream<string>({
   async write(line) {
-    let bytes = new TextEncoder().encode(line);
-    try {
-      while (bytes.length > 0) { // write() may take only a part
-        bytes = bytes.subarray(await Deno.stdout.write(bytes));
-      }
-    } catch {
-      // The reader has gone. The sessions go on.
-    }
+    // It fails if the reader has gone. The sessions go on.
+    await Deno.stdout.write(new TextEncoder().encode(line)).catch(() => {});
   },
 }, { highWaterMark: 1000 }).getWriter();
 

@@ -26,12 +26,12 @@ interface Row {
 
 const ROWS: Row[] = [
   {
-    part: "the source of the pipe: read(), not .readable",
+    part: "the source: read(), not .readable",
     edit: ["= bytesFrom(client).pipe", "= connectionSocket.readable.pipe"],
     red: "server - half a character before the end of input",
   },
   {
-    part: "the source of the pipe: the second buffer",
+    part: "the source: the second buffer",
     edit: ["      [buffer, other] = [other, buffer];\n", ""],
     red: "server - slow-reader",
   },

@@ -173,7 +173,7 @@ Deno.test("watch - two clients at once, each with its number and its bytes", asy
   await using watch = await startWatch(server.address);
   using first = await Deno.connect(watch.address);
   await watch.script.stdoutMatch(/^#1 .*accept/m);
-  const text = new TextEncoder().encode("perché no? ".repeat(500_000));
+  const text = new TextEncoder().encode("perché no?\n".repeat(500_000));
   const reply = await exchange(watch.address, text);
   assert.ok(Buffer.compare(reply, UPPER) === 0, "bytes were lost or changed");
   await first.write(new TextEncoder().encode("è\n"));
