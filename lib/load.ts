@@ -333,8 +333,8 @@ Usage: deno run --allow-net lib/load.ts [options]
   -p, --port N        its port (default 6789)
   --only LIST         of bulk, messages, held (default all three)
   --text LIST         texts for bulk (default ascii,italian,greek):
-                      ${Object.keys(SENTENCES).slice(0, 7).join(", ")},
-                      ${Object.keys(SENTENCES).slice(7).join(", ")}
+                      ${Object.keys(SENTENCES).slice(0, 5).join(", ")},
+                      ${Object.keys(SENTENCES).slice(5).join(", ")}
   --megabytes N       to send in each bulk measurement (default 300)
   --clients LIST      how many send at once (default 1,8)
   --connections LIST  with a message on its way on each (default 1,100)
