@@ -137,7 +137,7 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
   /** Makes a stream at the beginning of a text. */
   constructor() {
     // TCP cuts anywhere: the bytes of a character that is not whole wait here.
-    let begun = new Uint8Array(0);
+    let begun = NOTHING;
     super({
       transform(chunk, controller) { // called for each chunk
         for (let start = 0; start < chunk.length; start += BLOCK) {
@@ -146,7 +146,7 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
           input.set(block, begun.length);
           const length = begun.length + block.length;
           const { taken, made } = uppercase(length);
-          begun = input.slice(taken, length); // a copy
+          begun = taken < length ? input.slice(taken, length) : NOTHING;
 
           // New memory for each reply would be slow.
           const reply = made <= block.length ? block : new Uint8Array(made);
@@ -160,6 +160,9 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
     });
   }
 }
+
+/** One for all streams: an array is not cheap, and most messages need none. */
+const NOTHING = new Uint8Array(0);
 
 /** The server's chunks are not longer. Longer ones are uppercased in such blocks. */
 const BLOCK = LARGEST_BUFFER;
