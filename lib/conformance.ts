@@ -150,7 +150,7 @@ async function ask(
     return { outcome: "kept", remark: await check.run(service) || undefined };
   } catch (thrown) {
     if (service.stopped) return noTime;
-    const cause = service.servedOne ? ACCEPT_LOOP : NO_CONNECTION;
+    const cause = service.served === 1 ? ACCEPT_LOOP : NO_CONNECTION;
     const error = thrown instanceof NoConnection
       ? new Broken("a request to connect", thrown.message, cause)
       : thrown;

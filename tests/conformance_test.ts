@@ -34,7 +34,9 @@ Deno.test("conformance - --list and lib/README.md name every check", async () =>
   const { code, stdout } = await run(["--list"]);
   assert.equal(code, 0);
   const page = await Deno.readTextFile(join(ROOT, "lib/README.md"));
-  const rows = page.match(/^\| \S+ +\| (required|full text) +\|.*$/gm)!;
+  const rows = page.match(
+    /^\| \S+ +\| (required|exact bytes|full text) +\|.*$/gm,
+  )!;
   const squeezed = (line: string) => line.replace(/[ |]+/g, " ").trim();
   const expected = checks.map(({ name, level = "required", promise }) =>
     `${name} ${level} ${promise}`

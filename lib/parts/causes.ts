@@ -82,7 +82,7 @@ function classify(it: Case): Seen {
   const [came, wanted] = [it.came, it.wanted].map((text) => fold(text, all));
   const extent = extentOf(it, came, wanted);
   let folds = all;
-  for (const name of extent === "all" ? all : []) {
+  for (const name of extent === "all" ? all.toReversed() : []) {
     const fewer = folds.filter((one) => one !== name);
     if (fold(it.came, fewer) === fold(it.wanted, fewer)) folds = fewer;
   }
@@ -94,6 +94,8 @@ function classify(it: Case): Seen {
 
 function extentOf(it: Case, came: string, wanted: string): Extent {
   if (it.came === "") return "nothing";
+  const cut = it.wanted.startsWith(it.came) && it.wanted.slice(it.came.length);
+  if (cut && /[^\s\0]/.test(cut)) return "part";
   if (came === wanted) return "all";
   if (came !== "" && wanted.startsWith(came)) return "part";
   if (came.includes(wanted)) return "more";
@@ -235,7 +237,7 @@ const ANY: Row[] = [
     "it is too slow: it sleeps or waits in the loop that serves",
   ],
   ...[HTTP, TLS, OBJECTS].map(([reply, cause]): Row => [
-    ({ came }) => reply.test(came),
+    ({ came, before = "" }) => reply.test(came || before),
     cause,
   ]),
   [({ came, others }) => others?.test(came), MIXED],
@@ -461,11 +463,12 @@ const CAUSES: Record<Extent, Row[]> = {
     ],
   ],
   pieces: [
-    [({ wanted }) => wanted.length < 1000, NEW_READER],
-    [() => true, LOST],
+    [({ wanted }) => wanted.length > 1000, LOST],
+    [() => true, NEW_READER],
   ],
   other: [
     [({ rest, wanted }) => wanted.length - rest.length > 10, LOST],
+    [({ rest, wanted }) => wanted.length - rest.length > 10, NEW_READER],
     [
       () => true,
       "nothing of what was sent is in the reply: look at what the server sends",

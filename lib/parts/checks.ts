@@ -205,7 +205,7 @@ export const checks: Check[] = [
       return service.converse([
         { send: "the first ", reply: "", meanwhile: second },
         { send: "client\n", reply: "THE FIRST CLIENT\n", meanwhile: second },
-      ], { others: /SECOND/ });
+      ], { others: /SECOND/, rush: true });
     },
   },
   {
@@ -228,14 +228,13 @@ export const checks: Check[] = [
         await Promise.all(clients.map((one) => hears(service, one, round)));
       }
       await Promise.all(clients.map((one) => leaves(service, one, rounds)));
-      // Clients that connect at the same moment. The queue for accept() may be
-      // too short for them, which is no fault: whoever is connected is served.
-      for (let rush = 0; rush < 3; rush++) {
-        const all = Array.from({ length: 100 }, (_, n) => join(service, n));
-        const came = (await Promise.allSettled(all)).flatMap((one) =>
-          one.status === "fulfilled" ? one.value : []
-        );
-        await Promise.all(came.map((one) => leaves(service, one, 1, true)));
+      // Clients that connect at the same moment: five, since the queue for
+      // accept() may be that short, but again and again.
+      const end = performance.now() + 2000;
+      for (let rush = 0; rush < 50 && performance.now() < end; rush++) {
+        const names = [1, 2, 3, 4, 5];
+        const five = await Promise.all(names.map((n) => join(service, n)));
+        await Promise.all(five.map((one) => leaves(service, one, 1, true)));
       }
     },
   },
@@ -522,10 +521,11 @@ async function hears(
   const sent = line.repeat(times);
   const wanted = sent.toUpperCase();
   await client.until(() => client.count >= wanted.length);
+  if (client.count > 0) service.served += 1;
   if (client.text === wanted) return;
   const { beside, rush } = circumstances;
   const shown = rush
-    ? "a line from each of 100 clients that connected at the same moment"
+    ? "a line from each of five clients that connected at the same moment"
     : beside === undefined
     ? "lines from each of 100 clients, all connected"
     : `a line, while ${beside} clients that had a reply are connected`;
@@ -562,7 +562,7 @@ async function survives(
   } catch (error) {
     came = `no connection for the next client: ${(error as Error).message}`;
   }
-  throw new Broken(sent, came, service.servedOne ? ACCEPT_LOOP : usualCause);
+  throw new Broken(sent, came, service.served === 1 ? ACCEPT_LOOP : usualCause);
 }
 
 /** Ends its input and leaves with the reply unread, which is a reset. */

@@ -9,7 +9,7 @@
 
 import { Buffer } from "node:buffer";
 import { type Case, PROBES, usualCause } from "./causes.ts";
-import { type Address, connect } from "./tcp.ts";
+import { type Address, connect, within } from "./tcp.ts";
 import { describe, type Ending, quote } from "./words.ts";
 
 /** A promise that a service does not keep, as a person has to read it. */
@@ -76,7 +76,7 @@ export class Service {
   /** The time of the check that is asked is over: no client connects any more. */
   stopped = false;
   /** So many connections had a reply. */
-  #served = 0;
+  served = 0;
   /** What came on the first connection, if another text has to be asked for it. */
   #before: string | undefined;
   /** Bytes of the reply to a probe, from a server that does not close. */
@@ -107,10 +107,10 @@ export class Service {
     return client;
   }
 
-  /** Ends the check that is asked: its clients close, and no other connects. */
+  /** Ends the check that is asked: it waits no more, and no client connects. */
   stop(): void {
     this.stopped = true;
-    for (const client of this.#clients) client.close();
+    for (const client of this.#clients) client.stop();
   }
 
   /**
@@ -123,7 +123,9 @@ export class Service {
     this.stopped = false;
     for (const client of clients) client.leave();
     // The check has waited for them already; what still comes comes soon.
-    await Promise.all(clients.map((one) => one.ended(this.timeout / 5)));
+    const soon = this.timeout / 5;
+    const ends = Promise.all(clients.map((one) => one.ended(soon)));
+    await within(this.timeout, ends);
     for (const client of clients) client.close();
   }
 
@@ -137,7 +139,8 @@ export class Service {
     this.answersAtOnce = atOnce;
     this.oneReply = replies === 1;
     this.closes = client.ending !== undefined;
-    if (client.count > 0) this.#served = 1;
+    if (this.oneReply && !this.closes) this.#patience = this.timeout / 5;
+    if (client.count > 0) this.served = 1;
     const steps = this.oneReply ? [FIRST] : [FIRST, "two\n"];
     const wanted = steps.join("").toUpperCase();
     if (client.text === wanted) return;
@@ -203,7 +206,7 @@ export class Service {
       wait,
     );
     this.#probe ??= client.count;
-    this.#served += 1;
+    this.served += 1;
     client.close();
     return true;
   }
@@ -250,14 +253,18 @@ export class Service {
       await step.meanwhile?.();
     }
     client.end();
-    const whole = await client.until(() => client.count >= count);
+    // A server that answers one line, and never closes, is not waited for.
+    const enough = this.oneReply && !this.closes
+      ? this.#patience
+      : this.timeout;
+    const whole = await client.until(() => client.count >= count, enough);
     // More than was wanted would come before the close.
     if (whole && this.closes) await client.ended();
 
     const wanted = Buffer.concat(replies);
     const right = wanted.equals(client.bytes);
     const broken = right || this.wrong(client, sends, wanted, options);
-    if (client.count > 0) this.#served += 1;
+    if (client.count > 0) this.served += 1;
     if (broken !== true) throw broken;
     client.close();
   }
@@ -284,15 +291,10 @@ export class Service {
       usualCause({
         ...{ endAtOnce, paused, others, beside, rush },
         ...{ steps, wanted: String(Buffer.from(wanted)), came: text, ending },
-        ...{ before: this.#before, served: this.#served },
+        ...{ before: this.#before, served: this.served },
         ...{ closes: this.closes, oneReply: this.oneReply },
       }, this.told),
     );
-  }
-
-  /** Its first client was served, and no other connection has had a reply. */
-  get servedOne(): boolean {
-    return this.#served === 1;
   }
 }
 
@@ -321,6 +323,7 @@ export class TestClient {
   readonly #timeout: number;
   readonly #pieces: Uint8Array[] = [];
   #toSend = 0;
+  #stopped = false;
   #moved = Promise.withResolvers<void>();
 
   /** Takes over a connection; `timeout` is in seconds. */
@@ -364,8 +367,15 @@ export class TestClient {
     this.#then(() => this.#connection.closeWrite());
   }
 
+  /** Lets nobody wait for it any more, until it leaves. */
+  stop(): void {
+    this.#stopped = true;
+    this.#wake();
+  }
+
   /** Ends the input, and forgets what was not sent yet. */
   leave(): void {
+    this.#stopped = false;
     this.left = true;
     this.end();
   }
@@ -400,6 +410,7 @@ export class TestClient {
     }, 100 * timeout);
     try {
       while (!condition() && this.ending === undefined && quiet <= 10) {
+        if (this.#stopped) break;
         await this.#moved.promise;
       }
       return condition();
