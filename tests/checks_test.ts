@@ -136,6 +136,35 @@ const FAULTS: Record<
   [breaks: string, cause?: RegExp, asked?: string]
 > = {
   "loses line ends": [CONTENT, /the line ends are lost/],
+  "capitalizes": [
+    `${CONTENT} slow-reader`,
+    /not all letters.*capitalize/,
+  ],
+  "answers the same to everybody": [
+    `${CONTENT} slow-reader empty`,
+    /does not depend on what was sent/,
+  ],
+  "speaks HTTP": [`${CONTENT} slow-reader empty`, /it speaks HTTP/],
+  "waits for \\r\\n": ["uppercase", /it waits for \\r\\n/],
+  "serves its first client alone": [
+    "untouched",
+    /accept\(\) belongs in a loop/,
+  ],
+  "a new reader for each line": [
+    "several-lines",
+    /a new reader .* for each line/,
+    "several-lines conversation",
+  ],
+  "one line a connection, and no close": [
+    "half-close",
+    /never closes/,
+    "uppercase interactive half-close two-clients",
+  ],
+  "serves whom accept() gave last": [
+    "hundred",
+    /threads share one variable/,
+    "hundred",
+  ],
   "pauses and never resumes": [
     "long-line order",
     /a line|never resumed/,
@@ -232,8 +261,10 @@ const WRONG = Object.entries(FAULTS).map(
     breaks,
     cause,
     remark: name === "keeps replies in memory" ? /took all 20 MB/ : undefined,
-    oneReply: name === "closes after the first packet",
-    dies: /^dies of|^never (flushes|closes a)/.test(name),
+    oneReply: /^closes after the first|^one line a/.test(name),
+    dies: /^dies of|^never (flushes|closes a)|^waits for|^serves its/.test(
+      name,
+    ),
   }),
 );
 
