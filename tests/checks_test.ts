@@ -94,6 +94,7 @@ const ORDINARY: Server[] = [
     command: [...DENO, `${HERE}/peers/recipe.ts`, "0"],
     asked: ALL.replace("slow-reader", ""),
     breaks: "first-character early-reset",
+    causes: 2,
     dies: true,
   },
   {
@@ -158,7 +159,7 @@ const FAULTS: Record<
   "one line a connection, and no close": [
     "half-close",
     /never closes/,
-    "uppercase interactive half-close two-clients",
+    "uppercase interactive half-close",
   ],
   "serves whom accept() gave last": [
     "hundred",
@@ -182,7 +183,7 @@ const FAULTS: Record<
   "never closes": ["half-close empty", /after fork\(\) the parent/],
   "replies at the end only": ["interactive", /flush/],
   "greets each client": [`${CONTENT} empty`, /nobody asked for \(a greeting/],
-  "changes line ends": ["no-line-end crlf", /line end was added/],
+  "changes line ends": ["no-line-end crlf", /line ends were changed or added/],
   "answers in \\r\\n": [CONTENT, /println\(\) may write \\r\\n/],
   "takes an empty line for the end": [
     "several-lines no-line-end crlf half-close",
@@ -198,7 +199,7 @@ const FAULTS: Record<
   "uppercases letter by letter": ["special", /letter is turned by itself/],
   "uppercases A to Z alone": ["letters special", /only A to Z/],
   "takes a byte order mark away": ["first-character", /ignoreBOM/],
-  "ten clients at a time": ["hundred", /wait for each other/],
+  "ten clients at a time": ["hundred", /pool of threads/],
   "keeps replies in memory": ["", undefined, ALL],
   "none": ["", undefined, ALL],
   "cuts characters": ["cuts", /was cut between two reads/],
@@ -260,6 +261,8 @@ const WRONG = Object.entries(FAULTS).map(
     asked,
     breaks,
     cause,
+    // The one changes line ends as well; the other cuts characters.
+    causes: /^takes an empty|^sends the halves/.test(name) ? 2 : 1,
     remark: name === "keeps replies in memory" ? /took all 20 MB/ : undefined,
     oneReply: /^closes after the first|^one line a/.test(name),
     dies: /^dies of|^never (flushes|closes a)|^waits for|^serves its/.test(

@@ -101,7 +101,7 @@ function extentOf(it: Case, came: string, wanted: string): Extent {
   if (came.includes(wanted)) return "more";
   const lines = it.wanted.split(/\s*\n/);
   if (came.length > wanted.length && inOrder(it.came, lines)) return "more";
-  if (letterCounts(came) === letterCounts(wanted)) return "shuffled";
+  if (letterCounts(it.came) === letterCounts(it.wanted)) return "shuffled";
   if (came !== "" && inOrder(it.wanted, it.came.toUpperCase().split(/\s*\n/))) {
     return "pieces";
   }
@@ -153,8 +153,10 @@ const RUSH = "clients that connect at the same moment get no reply, and one " +
   "connection, as in pthread_create(..., &fd), and accept() writes the next " +
   "one into it before a thread has read it; give each thread its own copy";
 
-const ONE_AT_A_TIME =
-  "clients wait for each other: accept and serve run in turn; serve each " +
+/** One client holds up the others. */
+export const ONE_AT_A_TIME =
+  "clients wait for each other: accept and serve run in turn, or a " +
+  "write to one client holds up all; serve each " +
   "client in a thread or task of its own";
 
 const POOL = "only so many clients are served at a time, and the next ones " +
@@ -171,6 +173,10 @@ const CONSTANT = "the reply does not depend on what was sent: it is the same " +
 const EMPTY_LINE =
   "an empty line is a line, and not the end of input: test for the end itself " +
   "(0 bytes, null)";
+
+const LINE_ENDS_LOST =
+  "the line ends are lost: reading line by line cuts them off, so write one " +
+  "after each line";
 
 const LOST_TAIL =
   "the end of input came right after the text, and the reply was dropped: at " +
@@ -201,6 +207,10 @@ const CHARSET = "the bytes are read or written in another encoding than " +
 
 const DIED = "the server, or its part for this client, died (look at its own " +
   "output for an error), or it closed before it had read all input";
+
+const ORDER =
+  "the order is lost: wait until one reply is written before the next one is, " +
+  "and let one thread or task write to a connection";
 
 const LOST =
   "bytes were lost or doubled, probably: send as many bytes as the " +
@@ -258,6 +268,7 @@ const CAUSES: Record<Extent, Row[]> = {
     [({ beside = 0, ending }) => beside > 1 && !ending, POOL],
     [({ beside = 0, ending }) => beside > 0 && !ending, ONE_AT_A_TIME],
     [({ sent, ending }) => sent === "\n" && ending, EMPTY_LINE],
+    [({ sent }) => sent === "\n", LINE_ENDS_LOST],
     [({ endAtOnce, ending }) => endAtOnce && ending === "closed", LOST_TAIL],
     [({ steps, ending }) => ending && isLong(steps), LINE_LIMIT],
     [
@@ -289,6 +300,16 @@ const CAUSES: Record<Extent, Row[]> = {
       "toUpperCase(Locale.ROOT))",
     ],
     [
+      ({ folds, steps, came, wanted }) =>
+        folds.includes("letters") &&
+        (steps.slice(0, -1).some((step) => step.endsWith("\uFFFD")) ||
+          came.includes("\uFFFD") && /[^\0-\x7f\uFFFD]/.test(came) &&
+            wanted.length > 1000),
+      "a character was cut between two reads, and its parts were decoded each " +
+      "by itself: use a decoder that keeps an unfinished character for the " +
+      "next read",
+    ],
+    [
       ({ sent, came }) =>
         came === sent.replace(/[a-z]/g, (letter) => letter.toUpperCase()),
       "only A to Z become uppercase: it works byte by byte, or decodes the " +
@@ -309,16 +330,6 @@ const CAUSES: Record<Extent, Row[]> = {
       ({ wanted, came }) => wanted === `\uFEFF${came}`,
       "the decoder takes the byte order mark away: in JavaScript " +
       'new TextDecoder("utf-8", { ignoreBOM: true }) keeps it',
-    ],
-    [
-      ({ folds, steps, came, wanted }) =>
-        folds.includes("letters") &&
-        (steps.slice(0, -1).some((step) => step.endsWith("\uFFFD")) ||
-          came.includes("\uFFFD") && /[^\0-\x7f\uFFFD]/.test(came) &&
-            wanted.length > 1000),
-      "a character was cut between two reads, and its parts were decoded each " +
-      "by itself: use a decoder that keeps an unfinished character for the " +
-      "next read",
     ],
     [({ folds }) => folds.includes("letters"), CHARSET],
     [
@@ -350,11 +361,7 @@ const CAUSES: Record<Extent, Row[]> = {
       "it takes each packet for a line: TCP keeps no borders between packets, " +
       "so add nothing after a read",
     ],
-    [
-      ({ came }) => !/[\r\n]/.test(came),
-      "the line ends are lost: reading line by line cuts them off, so write " +
-      "one after each line",
-    ],
+    [({ came }) => !came.includes("\n"), LINE_ENDS_LOST],
     [
       ({ came, wanted }) =>
         wanted.includes("\n\n") &&
@@ -362,21 +369,11 @@ const CAUSES: Record<Extent, Row[]> = {
       EMPTY_LINE,
     ],
     [
-      ({ came, wanted }) => /[^\r\n]$/.test(wanted) && /[\r\n]$/.test(came),
-      "a line end was added that nobody sent: reading line by line does not " +
-      "tell whether there was one; move the characters as they come",
-    ],
-    [
-      ({ came, wanted }) =>
-        came.replaceAll("\r", "") === wanted.replaceAll("\r", ""),
-      "line ends changed: reading line by line, or strip and trim, take \\r\\n " +
-      "and \\n for the same, and println() may write \\r\\n; move the " +
-      "characters as they come, or cut off \\n alone",
-    ],
-    [
       () => true,
-      "line ends were lost or added: reading line by line cuts them off; move " +
-      "the characters as they come",
+      "line ends were changed or added: reading line by line, or strip and trim, " +
+      "does not tell \\r\\n from \\n, nor whether there was a line end at all, " +
+      "and println() may write \\r\\n; move the characters as they come, or cut " +
+      "off \\n alone",
     ],
   ],
   part: [
@@ -400,6 +397,13 @@ const CAUSES: Record<Extent, Row[]> = {
       FIRST_READ,
     ],
     [
+      ({ wanted, came }) =>
+        !wanted.endsWith("\n") &&
+        lines(came) === lines(wanted.slice(0, wanted.lastIndexOf("\n"))),
+      "the last line is forgotten: at the end of input send what is still in " +
+      "the buffer",
+    ],
+    [
       ({ came, wanted, oneReply }) =>
         !oneReply && wanted.length < 1000 &&
         lines(came) === lines(wanted.split("\n")[0]),
@@ -409,12 +413,6 @@ const CAUSES: Record<Extent, Row[]> = {
       ({ came, wanted }) => lines(came) === lines(wanted.split("\n")[0]),
       "it answers the first line and forgets the rest: one packet is not one " +
       "line, and one line is not all; go on until read gives the end of input",
-    ],
-    [
-      ({ wanted, came }) =>
-        lines(came) === lines(wanted.slice(0, wanted.lastIndexOf("\n"))),
-      "the last line is forgotten: at the end of input send what is still in " +
-      "the buffer",
     ],
     [
       ({ ending }) => !ending,
@@ -455,20 +453,20 @@ const CAUSES: Record<Extent, Row[]> = {
       "a prompt, a label, an echo): send the reply alone",
     ],
   ],
-  shuffled: [
-    [
-      () => true,
-      "the order is lost: wait until one reply is written before the next one " +
-      "is, and let one thread or task write to a connection",
-    ],
-  ],
+  shuffled: [[() => true, ORDER]],
   pieces: [
     [({ wanted }) => wanted.length > 1000, LOST],
     [() => true, NEW_READER],
   ],
   other: [
-    [({ rest, wanted }) => wanted.length - rest.length > 10, LOST],
-    [({ rest, wanted }) => wanted.length - rest.length > 10, NEW_READER],
+    [
+      ({ came, wanted }) =>
+        /[^\0-\x7f]/.test(wanted) && came.includes("\uFFFD"),
+      CHARSET,
+    ],
+    [begins, LOST],
+    [begins, NEW_READER],
+    [begins, ORDER],
     [
       () => true,
       "nothing of what was sent is in the reply: look at what the server sends",
@@ -485,6 +483,11 @@ export function usualCause(it: Case, told: Set<string>): string {
   const causes = [...ANY, ...CAUSES[seen.extent]]
     .filter(([fits]) => fits(seen)).map(([, cause]) => cause);
   return causes.find((cause) => told.has(cause)) ?? causes[0];
+}
+
+/** Whether so much was sent, or came right at first, that it is no other text. */
+function begins({ rest, wanted }: Seen): boolean {
+  return wanted.length > 1000 || wanted.length - rest.length > 10;
 }
 
 /** Text without its line ends. */

@@ -55,7 +55,7 @@ export type Circumstances = Pick<
 export type ConverseOptions = ReadOptions & Circumstances;
 
 /** The line that a service is met with. */
-const FIRST = "the quick brown fox jumps over the lazy dog\n";
+const FIRST = "the quick brown Fox jumps over the lazy Dog\n";
 
 /** A service under test. */
 export class Service {
