@@ -140,9 +140,7 @@ async function ask(
   const share = Math.max(0, left) / 3;
   const noTime: Found = {
     outcome: "no time",
-    reason:
-      `the service needs more than the ${Math.ceil(share / 1000)} s that ` +
-      "are left for it",
+    reason: "the service needs more than a check's share of the time",
   };
   if (share < 300) return noTime;
   const clock = setTimeout(() => service.stop(), share);

@@ -128,18 +128,18 @@ function letterCounts(text: string): string {
 // ------------------------------------------------------------------- the causes
 
 /** The loop that accepts has ended, or there is none. */
-export const ACCEPT_LOOP =
+export const ACCEPT_LOOP: string =
   "it served its first client and no later one: accept() belongs in a loop, " +
   "inside of which each client is served and closed; an error of one client, " +
   "or its end, must not end that loop";
 
 /** No connection, though there were some before. */
-export const NO_CONNECTION =
+export const NO_CONNECTION: string =
   "the server has ended, or it no longer accepts clients: look at its own " +
   "output for an error";
 
 /** The connection stays open after the end of input. */
-export const NEVER_CLOSES =
+export const NEVER_CLOSES: string =
   "it never closes the connection: close it when read gives the end of input " +
   "(0 bytes, null) and the last reply is written; after fork() the parent has " +
   "to close it, too";
@@ -154,7 +154,7 @@ const RUSH = "clients that connect at the same moment get no reply, and one " +
   "one into it before a thread has read it; give each thread its own copy";
 
 /** One client holds up the others. */
-export const ONE_AT_A_TIME =
+export const ONE_AT_A_TIME: string =
   "clients wait for each other: accept and serve run in turn, or a " +
   "write to one client holds up all; serve each " +
   "client in a thread or task of its own";
@@ -224,11 +224,12 @@ const HTTP: [RegExp, string] = [
   "socket itself (ServerSocket, socket(), net.createServer)",
 ];
 const TLS: [RegExp, string] = [
+  // deno-lint-ignore no-control-regex -- the first bytes of its records
   /^[\x15\x16]\x03/,
   "it speaks TLS, which is another protocol: use a plain TCP socket",
 ];
 const OBJECTS: [RegExp, string] = [
-  /^\uFFFD\uFFFD\0\x05/,
+  /^\uFFFD\uFFFD\0/,
   "it speaks Java's object streams, which are another protocol: read and " +
   "write text (InputStreamReader, OutputStreamWriter)",
 ];
