@@ -228,7 +228,7 @@ const NOT_STRICT: Partial<Record<Level, string>> = {
 };
 
 const TEXTBOOK = `
-This is the textbook's server: it answers once on each connection and closes.
+This is the textbook's server: it answers once on each connection.
 That was all it was meant to do. What is marked · it never promised. To get
 there, read until the end of input instead of once, serve each client in a
 thread or task of its own, and let no client's error end the server.`;
