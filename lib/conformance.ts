@@ -13,17 +13,16 @@
 
 import { parseArgs } from "node:util";
 import { type Check, checks, type Level } from "./parts/checks.ts";
+import { ACCEPT_LOOP, NO_CONNECTION } from "./parts/causes.ts";
 import {
   COMMON,
-  fail,
-  messageOf,
-  progress,
   readAddress,
   readOptions,
   wholeNumber,
 } from "./parts/options.ts";
 import { Broken, Service } from "./parts/service.ts";
-import { type Address, NoConnection, noService } from "./parts/tcp.ts";
+import { type Address, NoConnection } from "./parts/tcp.ts";
+import { fail, messageOf, noService, progress } from "./parts/terminal.ts";
 
 export { type Check, checks, type Level } from "./parts/checks.ts";
 export { Broken, Service, TestClient } from "./parts/service.ts";
@@ -35,6 +34,8 @@ export interface ConformOptions {
   checks?: Check[];
   /** The longest wait in which nothing moves: seconds. @default 3 */
   timeout?: number;
+  /** The time of all checks together: seconds. @default 16 times the timeout */
+  budget?: number;
   /** Called with each check before it is asked. @default nothing */
   onStart?: (check: Check) => void;
   /** Called with each result as it comes. @default nothing */
@@ -52,10 +53,11 @@ export interface Result {
   /**
    * "kept" or "broken"; "not meant" for a promise that a textbook's server,
    * one line a connection, never makes; "not asked" when the service had
-   * stopped answering before.
+   * stopped answering before; "no time" when the service needed more than the
+   * check's share of the time, which counts for nothing.
    */
-  outcome: "kept" | "broken" | "not meant" | "not asked";
-  /** Why the service was not asked. */
+  outcome: "kept" | "broken" | "not meant" | "not asked" | "no time";
+  /** Why the service was not asked, or not to the end. */
   reason?: string;
   /** What was sent, if the promise was broken. */
   sent?: string;
@@ -95,22 +97,23 @@ export async function conform(
   address: Address,
   options: ConformOptions = {},
 ): Promise<Report> {
-  const { timeout = 3, onStart, onResult } = options;
+  const { timeout = 3, budget = 16 * timeout, onStart, onResult } = options;
+  const end = performance.now() + 1000 * budget;
   const service = new Service(address, timeout);
   await service.meet();
-  const { oneReply } = service;
+  const oneReply = service.oneReply && !service.first;
   const report: Report = { address, oneReply, results: [] };
   let reason: string | undefined;
   for (const check of options.checks ?? checks) {
     if (reason === undefined) onStart?.(check);
     const found: Found = reason === undefined
-      ? await ask(check, service)
+      ? await ask(check, service, oneReply, end - performance.now())
       : { outcome: "not asked", reason };
     const { name, level = "required", promise } = check;
     const result = { name, level, promise, ...found };
     report.results.push(result);
     onResult?.(result, report);
-    if (reason !== undefined || found.outcome === "kept") continue;
+    if (!["broken", "not meant"].includes(found.outcome)) continue;
     if (await service.answers().catch(() => false)) continue;
     reason = `no answer any more since ${name}`;
     // The end of the service is a fault, whatever it was meant to do.
@@ -119,47 +122,61 @@ export async function conform(
   return report;
 }
 
-/** True if all promises of a level were kept. */
+/** True if all promises of a level were kept that there was time to ask for. */
 export function kept(report: Report, level: Level): boolean {
   return report.results.every((result) =>
-    result.level !== level || result.outcome === "kept"
+    result.level !== level || result.outcome === "kept" ||
+    result.outcome === "no time"
   );
 }
 
-type Found = Omit<Result, "name" | "level" | "promise">;
-
-async function ask(check: Check, service: Service): Promise<Found> {
+/** Asks for one promise, in a third of the milliseconds that are left. */
+async function ask(
+  check: Check,
+  service: Service,
+  oneReply: boolean,
+  left: number,
+): Promise<Found> {
+  const share = Math.max(0, left) / 3;
+  const noTime: Found = {
+    outcome: "no time",
+    reason: "the service needs more than a check's share of the time",
+  };
+  if (share < 300) return noTime;
+  const clock = setTimeout(() => service.stop(), share);
   try {
     return { outcome: "kept", remark: await check.run(service) || undefined };
   } catch (thrown) {
+    if (service.stopped) return noTime;
+    const cause = service.served === 1 ? ACCEPT_LOOP : NO_CONNECTION;
     const error = thrown instanceof NoConnection
-      ? new Broken("a request to connect", thrown.message, NO_CONNECTION)
+      ? new Broken("a request to connect", thrown.message, cause)
       : thrown;
     // A mistake in a check of your own has a message alone.
     const { sent, came = messageOf(error), usualCause } = error as Broken;
-    const outcome = service.oneReply && !check.oneLine ? "not meant" : "broken";
+    const outcome = oneReply && !check.oneLine ? "not meant" : "broken";
+    if (outcome === "broken") service.told.add(usualCause);
     return { outcome, sent, came, usualCause };
   } finally {
+    clearTimeout(clock);
     await service.closeAll();
   }
 }
 
-const NO_CONNECTION =
-  "the server has ended, or it no longer accepts clients: look at its own " +
-  "output for an error";
+type Found = Omit<Result, "name" | "level" | "promise">;
 
 // ------------------------------------------------------------ for the terminal
 
 /** One check's lines; a cause that was told before is not told again. */
 function print(result: Result, { results }: Report, width: number): void {
   const { name, level, promise, outcome, sent, came, usualCause } = result;
-  if (outcome === "not asked") return; // the summary names them
+  if (outcome === "not asked" || outcome === "no time") return; // the summary names them
   const same = (one: Result) =>
     one.outcome === outcome && one.usualCause === usualCause;
   const told = usualCause ? results.find(same)! : result;
   const broken = outcome === "broken";
   const notes = [];
-  if (level === "full text" && outcome !== "kept") notes.push("full text");
+  if (level !== "required" && outcome !== "kept") notes.push(level);
   if (broken && told !== result) notes.push(`cause as for ${told.name}`);
   const mark = { "kept": "✓", "broken": "✗", "not meant": "·" }[outcome];
   const end = notes.length > 0 ? ` (${notes.join(", ")})` : "";
@@ -181,25 +198,37 @@ function wrap(text: string, label: string): string {
 
 function printSummary(report: Report, strict: boolean): void {
   const { results, oneReply } = report;
-  const counts = (["required", "full text"] as const).flatMap((level) => {
-    const all = results.filter((result) => result.level === level);
+  const counts = LEVELS.flatMap((level) => {
+    const all = results.filter((result) =>
+      result.level === level && result.outcome !== "no time"
+    );
     const good = all.filter((result) => result.outcome === "kept");
     return all.length === 0 ? [] : `${level}: ${good.length} of ${all.length}`;
   });
-  const hint = strict || kept(report, "full text")
-    ? ""
-    : " Full text counts with --strict.";
-  const notAsked = results.filter(({ outcome }) => outcome === "not asked");
-  if (notAsked.length > 0) {
-    const names = notAsked.map(({ name }) => name).join(", ");
-    console.log(wrap(`not asked, ${notAsked[0].reason}: ${names}`, "- "));
+  for (const outcome of ["not asked", "no time"]) {
+    const some = results.filter((result) => result.outcome === outcome);
+    if (some.length === 0) continue;
+    const names = some.map(({ name }) => name).join(", ");
+    console.log(wrap(`${outcome}, ${some[0].reason}: ${names}`, "- "));
   }
-  console.log(`\nPromises kept: ${counts.join(", ")}.${hint}`);
+  console.log(`\nPromises kept: ${counts.join(", ")}.`);
+  for (const level of strict ? [] : LEVELS.slice(1)) {
+    if (!kept(report, level)) console.log(NOT_STRICT[level]);
+  }
   if (oneReply) console.log(TEXTBOOK);
 }
 
+const LEVELS: Level[] = ["required", "exact bytes", "full text"];
+
+/** What is said of a level that counts with `--strict` alone. */
+const NOT_STRICT: Partial<Record<Level, string>> = {
+  "exact bytes":
+    "A service of lines may change line ends: exact bytes count with --strict.",
+  "full text": "Full text counts with --strict.",
+};
+
 const TEXTBOOK = `
-This is the textbook's server: it answers once on each connection and closes.
+This is the textbook's server: it answers once on each connection.
 That was all it was meant to do. What is marked · it never promised. To get
 there, read until the end of input instead of once, serve each client in a
 thread or task of its own, and let no client's error end the server.`;
@@ -214,8 +243,9 @@ Usage: deno run --allow-net lib/conformance.ts [options]
   -p, --port N       its port (default 6789)
   --only NAME        asks this check alone; may be given more than once
   --list             shows the checks and ends
-  --timeout SECONDS  the longest wait in which nothing moves (default 3)
-  --strict           full text counts too
+  --timeout SECONDS  the longest wait in which nothing moves (default 3); all
+                     checks together take 20 times as long at most
+  --strict           exact bytes and full text count too
   --json             results as JSON
   -h, --help         show this
 
@@ -236,7 +266,7 @@ export async function main(list: Check[] = checks): Promise<never> {
   const width = Math.max(...only.map((check) => check.name.length));
   if (options.list) {
     for (const { name, level = "required", promise } of only) {
-      console.log(`${name.padEnd(width)}  ${level.padEnd(9)}  ${promise}`);
+      console.log(`${name.padEnd(width)}  ${level.padEnd(11)}  ${promise}`);
     }
     Deno.exit(0);
   }
@@ -251,7 +281,7 @@ export async function main(list: Check[] = checks): Promise<never> {
       },
     });
     const ok = kept(report, "required") &&
-      (!strict || kept(report, "full text"));
+      (!strict || LEVELS.every((level) => kept(report, level)));
     if (json) console.log(JSON.stringify({ ...report, ok }, null, 2));
     else printSummary(report, strict);
     Deno.exit(ok ? 0 : 1);

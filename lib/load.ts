@@ -20,9 +20,6 @@ import { parseArgs } from "node:util";
 import { setTimeout as pause } from "node:timers/promises";
 import {
   COMMON,
-  fail,
-  messageOf,
-  progress,
   readAddress,
   readOptions,
   wholeNumber,
@@ -32,10 +29,10 @@ import {
   connect,
   format,
   NoConnection,
-  noService,
   within,
   writeAll,
 } from "./parts/tcp.ts";
+import { fail, messageOf, noService, progress } from "./parts/terminal.ts";
 import { lines, SENTENCES } from "./parts/texts.ts";
 
 /** How much load; each measurement takes what it needs. */

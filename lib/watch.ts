@@ -17,7 +17,8 @@
 import { Buffer } from "node:buffer";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { parseArgs } from "node:util";
-import { fail, messageOf, readOptions, wholeNumber } from "./parts/options.ts";
+import { readOptions, wholeNumber } from "./parts/options.ts";
+import { fail, messageOf } from "./parts/terminal.ts";
 import { type Address, format } from "./parts/tcp.ts";
 
 const HELP = `Draws what a client and a server say to each other, and who waits.

@@ -18,14 +18,10 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bulk, hold, messages } from "../lib/load.ts";
-import {
-  messageOf,
-  progress,
-  readOptions,
-  wholeNumber,
-} from "../lib/parts/options.ts";
+import { readOptions, wholeNumber } from "../lib/parts/options.ts";
 import { Script } from "../lib/parts/process.ts";
 import type { Address } from "../lib/parts/tcp.ts";
+import { messageOf, progress } from "../lib/parts/terminal.ts";
 import { lines } from "../lib/parts/texts.ts";
 import { cpuSeconds, has, memory } from "./machine.ts";
 import { CLIENT, SERVER } from "./pair.ts";

@@ -34,7 +34,9 @@ Deno.test("conformance - --list and lib/README.md name every check", async () =>
   const { code, stdout } = await run(["--list"]);
   assert.equal(code, 0);
   const page = await Deno.readTextFile(join(ROOT, "lib/README.md"));
-  const rows = page.match(/^\| \S+ +\| (required|full text) +\|.*$/gm)!;
+  const rows = page.match(
+    /^\| \S+ +\| (required|exact bytes|full text) +\|.*$/gm,
+  )!;
   const squeezed = (line: string) => line.replace(/[ |]+/g, " ").trim();
   const expected = checks.map(({ name, level = "required", promise }) =>
     `${name} ${level} ${promise}`
@@ -62,7 +64,7 @@ Deno.test("conformance - a teacher's own check in lib/README.md runs", async () 
 Deno.test("conformance - a broken promise is explained, and a cause told once", async () => {
   const options = "--only uppercase --only crlf";
   const { code, stdout, stderr } = await check("greets each client", options);
-  assert.match(stdout, /^✗ uppercase .*\n +sent +"The quick/m);
+  assert.match(stdout, /^✗ uppercase .*\n +sent +"the quick/m);
   assert.match(stdout, /^ +came +"Welcome!/m);
   assert.match(stdout, /^ +cause +the reply is there, and with it/m);
   assert.match(stdout, /^✗ crlf .*cause as for uppercase\)$/m);

@@ -17,7 +17,6 @@
 import { Buffer } from "node:buffer";
 import { parseArgs } from "node:util";
 import { setTimeout as pause } from "node:timers/promises";
-import { fail } from "../lib/parts/options.ts";
 import {
   type Address,
   readAll,
@@ -25,6 +24,7 @@ import {
   within,
   writeAll,
 } from "../lib/parts/tcp.ts";
+import { fail } from "../lib/parts/terminal.ts";
 import { lines, SENTENCES } from "../lib/parts/texts.ts";
 import { memory } from "./machine.ts";
 import { startServer } from "./pair.ts";

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * What `conformance.ts` and `load.ts` do in the same way: read the command line,
- * show what goes on, and say what went wrong.
+ * The command line, as `conformance.ts` and `load.ts` both read it.
  *
  * @module
  */
 
 import type { Address } from "./tcp.ts";
+import { fail, messageOf } from "./terminal.ts";
 
 /** Options that both programs have, for `parseArgs()`. */
 export const COMMON = {
@@ -65,23 +65,4 @@ export function readOptions<T>(program: string, read: () => T): T {
   } catch (error) {
     fail(program, `${messageOf(error)} (--help shows the options)`, 2);
   }
-}
-
-/** An error's message in one line. */
-export function messageOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return message.replaceAll("\n", " ");
-}
-
-/** On a terminal, a line of progress that the next one takes the place of. */
-export function progress(line: string): void {
-  if (!Deno.stderr.isTerminal()) return;
-  Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[K${line}`));
-}
-
-/** Says in one line what went wrong, and ends the process. */
-export function fail(program: string, message: string, code = 1): never {
-  progress("");
-  console.error(`${program}: ${message}`);
-  Deno.exit(code);
 }

@@ -8,8 +8,9 @@
  */
 
 import { Buffer } from "node:buffer";
-import { describe, type Facts, quote, usualCause } from "./causes.ts";
-import { type Address, connect } from "./tcp.ts";
+import { type Case, PROBES, usualCause } from "./causes.ts";
+import { type Address, connect, within } from "./tcp.ts";
+import { describe, type Ending, quote } from "./words.ts";
 
 /** A promise that a service does not keep, as a person has to read it. */
 export class Broken extends Error {
@@ -20,7 +21,7 @@ export class Broken extends Error {
     /** What came back. */
     readonly came: string,
     /** What a server that behaves so usually does wrong, and what to do instead. */
-    readonly usualCause: string,
+    public usualCause: string,
   ) {
     super(`sent ${sent}; came ${came}: ${usualCause}`);
   }
@@ -36,9 +37,6 @@ export interface Step {
   meanwhile?: () => Promise<void>;
 }
 
-/** Gives the usual cause of a wrong reply; `false` leaves it to the general ones. */
-export type Diagnosis = (facts: Facts) => string | false;
-
 /** How a {@linkcode TestClient} reads. */
 export interface ReadOptions {
   /** Called before each read, which waits for it. @default not at all */
@@ -47,13 +45,17 @@ export interface ReadOptions {
   atMost?: number;
 }
 
+/** What a check does around a conversation, for the cause of a wrong reply. */
+export type Circumstances = Pick<
+  Case,
+  "endAtOnce" | "paused" | "others" | "beside" | "rush"
+>;
+
 /** How a client converses. */
-export interface ConverseOptions extends ReadOptions {
-  /** Gives the cause of a wrong reply. @default the general causes alone */
-  diagnosis?: Diagnosis;
-  /** Ends the input right after the last text, before the reply to it. @default false */
-  endAtOnce?: boolean;
-}
+export type ConverseOptions = ReadOptions & Circumstances;
+
+/** The line that a service is met with. */
+const FIRST = "the quick brown Fox jumps over the lazy Dog\n";
 
 /** A service under test. */
 export class Service {
@@ -65,8 +67,20 @@ export class Service {
   answersAtOnce = true;
   /** It closes the connection after the client's end of input. */
   closes = true;
-  /** It closes the connection after its first reply, as the textbook's does. */
+  /** It answers once on each connection, as the textbook's server does. */
   oneReply = false;
+  /** What was wrong with the reply to its first client. */
+  first: Broken | undefined;
+  /** The causes that a person was told already. */
+  readonly told: Set<string> = new Set();
+  /** The time of the check that is asked is over: no client connects any more. */
+  stopped = false;
+  /** So many connections had a reply. */
+  served = 0;
+  /** What came on the first connection, if another text has to be asked for it. */
+  #before: string | undefined;
+  /** Bytes of the reply to a probe, from a server that does not close. */
+  #probe: number | undefined;
   /** The longest wait for a step's reply, which may still come at the end. */
   #patience: number;
   readonly #clients = new Set<TestClient>();
@@ -86,10 +100,17 @@ export class Service {
    * {@linkcode NoConnection}.
    */
   async connect(options: ReadOptions = {}): Promise<TestClient> {
+    if (this.stopped) throw new Error("the time of the check is over");
     const connection = await connect(this.address, this.timeout);
     const client = new TestClient(connection, this.timeout, options);
     this.#clients.add(client);
     return client;
+  }
+
+  /** Ends the check that is asked: it waits no more, and no client connects. */
+  stop(): void {
+    this.stopped = true;
+    for (const client of this.#clients) client.stop();
   }
 
   /**
@@ -99,29 +120,74 @@ export class Service {
   async closeAll(): Promise<void> {
     const clients = [...this.#clients].filter((client) => !client.left);
     this.#clients.clear();
+    this.stopped = false;
     for (const client of clients) client.leave();
     // The check has waited for them already; what still comes comes soon.
     const soon = this.timeout / 5;
-    if (this.closes) await Promise.all(clients.map((one) => one.ended(soon)));
+    const ends = Promise.all(clients.map((one) => one.ended(soon)));
+    await within(this.timeout, ends);
     for (const client of clients) client.close();
   }
 
-  /** Finds out how it talks. Throws {@linkcode NoConnection}. */
+  /**
+   * Finds out how it talks, and whether what its first client gets is right.
+   * Throws {@linkcode NoConnection}.
+   */
   async meet(): Promise<void> {
     const client = await this.connect();
-    client.send("one\n");
-    // Three bytes: a reply that has lost its line end is a reply, too.
-    this.answersAtOnce = await client.until(() => client.count >= 3);
-    if (this.answersAtOnce) {
-      const { count } = client;
-      client.send("two\n");
-      await client.until(() => client.count >= count + 3);
-      this.oneReply = client.ending === "closed" || client.ending === "reset";
+    const { atOnce, replies } = await this.#contact(client, FIRST, "two\n");
+    this.answersAtOnce = atOnce;
+    this.oneReply = replies === 1;
+    this.closes = client.ending !== undefined;
+    if (this.oneReply && !this.closes) this.#patience = this.timeout / 5;
+    if (client.count > 0) this.served = 1;
+    const steps = this.oneReply ? [FIRST] : [FIRST, "two\n"];
+    const wanted = steps.join("").toUpperCase();
+    if (client.text === wanted) return;
+    try {
+      if (client.count > 0) {
+        const other = await this.connect();
+        await this.#contact(other, "hello\n", "again\n");
+        this.#before = other.text;
+      }
+      this.first = this.wrong(client, steps, wanted);
+      if (client.count === 0) await this.#probeProtocols(this.first);
+    } catch {
+      // It serves no second client: what the first one got tells enough.
+      this.first ??= this.wrong(client, steps, wanted);
     }
+    this.#before = client.text;
+    await this.closeAll();
+  }
+
+  /** Sends two lines, waits for all replies, and counts them. */
+  async #contact(client: TestClient, line: string, next: string) {
+    client.send(line);
+    // Three bytes: a reply that has lost its line end is a reply, too.
+    const atOnce = await client.until(() => client.count >= 3);
+    await client.ended(0.3); // what belongs to this reply
+    const { count } = client;
+    client.send(next);
+    if (atOnce) await client.until(() => client.count > count);
+    const replies = !atOnce || client.count > count ? 2 : 1;
     client.end();
     await client.ended();
-    this.closes = client.ending !== undefined;
-    client.close();
+    return { atOnce, replies };
+  }
+
+  /** Asks a server that said nothing whether it waits for something else. */
+  async #probeProtocols(broken: Broken): Promise<void> {
+    for (const [send, fits, cause] of PROBES) {
+      const client = await this.connect();
+      client.send(send);
+      client.end();
+      await client.ended(this.timeout / 5);
+      client.close();
+      if (fits.test(client.text)) {
+        broken.usualCause = cause;
+        return;
+      }
+    }
   }
 
   /** Whether it answers a new client with anything at all. Throws {@linkcode NoConnection}. */
@@ -130,8 +196,17 @@ export class Service {
     client.send("hello\n");
     if (!this.answersAtOnce) client.end();
     if (!await client.until(() => client.count > 0)) return false;
-    if (this.answersAtOnce) client.end();
-    if (this.closes) await client.ended();
+    client.end();
+    // It reads the whole reply: a server that is still writing may die of less.
+    const whole = this.#probe ?? Infinity;
+    const wait = this.closes ? this.timeout : this.timeout / 5;
+    await client.until(
+      () =>
+        client.ending !== undefined || !this.closes && client.count >= whole,
+      wait,
+    );
+    this.#probe ??= client.count;
+    this.served += 1;
     client.close();
     return true;
   }
@@ -159,7 +234,6 @@ export class Service {
     steps: Step[],
     options: ConverseOptions = {},
   ): Promise<void> {
-    const { diagnosis, endAtOnce } = options;
     const sends = steps.map((step) => Buffer.from(step.send));
     const replies = steps.map((step) => Buffer.from(step.reply));
     const client = await this.connect(options);
@@ -168,7 +242,7 @@ export class Service {
     for (const [place, step] of steps.entries()) {
       client.send(sends[place]);
       count += replies[place].length;
-      if (endAtOnce && step === steps.at(-1)) break;
+      if (options.endAtOnce && step === steps.at(-1)) break;
       const come = () => client.count >= count;
       if (wait && !await client.until(come, this.#patience)) {
         // What does not come now may still come at the end. The next time one
@@ -179,39 +253,47 @@ export class Service {
       await step.meanwhile?.();
     }
     client.end();
-    const whole = await client.until(() => client.count >= count);
+    // A server that answers one line, and never closes, is not waited for.
+    const enough = this.oneReply && !this.closes
+      ? this.#patience
+      : this.timeout;
+    const whole = await client.until(() => client.count >= count, enough);
     // More than was wanted would come before the close.
     if (whole && this.closes) await client.ended();
 
     const wanted = Buffer.concat(replies);
-    if (wanted.equals(client.bytes)) return client.close();
-    const sent = Buffer.concat(sends);
-    const shown = steps.length > 4
-      ? quote(sent)
-      : sends.map(quote).join(", then ");
-    throw this.wrong(client, shown, sent, wanted, diagnosis);
+    const right = wanted.equals(client.bytes);
+    const broken = right || this.wrong(client, sends, wanted, options);
+    if (client.count > 0) this.served += 1;
+    if (broken !== true) throw broken;
+    client.close();
   }
 
   /** What is to be said of a reply that is not the wanted one. */
   wrong(
     client: TestClient,
-    shown: string,
-    sent: string | Uint8Array,
+    sends: (string | Uint8Array)[],
     wanted: string | Uint8Array,
-    diagnosis: Diagnosis = () => false,
+    circumstances: Circumstances & { shown?: string } = {},
   ): Broken {
     const { text, ending } = client;
-    const facts = {
-      sent: Buffer.from(sent).toString(),
-      wanted: Buffer.from(wanted).toString(),
-      text,
-      ending,
-    };
-    const givenUp = ending === "endless" || ending === "too slow";
+    const buffers = sends.map((send) => Buffer.from(send));
+    const steps = buffers.map(String);
+    const { endAtOnce, paused, others, beside, rush } = circumstances;
+    const {
+      shown = steps.length > 4
+        ? quote(Buffer.concat(buffers))
+        : buffers.map(quote).join(", then "),
+    } = circumstances;
     return new Broken(
       shown,
       describe(client, Buffer.from(wanted), this.timeout),
-      (!givenUp && diagnosis(facts)) || usualCause(facts),
+      usualCause({
+        ...{ endAtOnce, paused, others, beside, rush },
+        ...{ steps, wanted: String(Buffer.from(wanted)), came: text, ending },
+        ...{ before: this.#before, served: this.served },
+        ...{ closes: this.closes, oneReply: this.oneReply },
+      }, this.told),
     );
   }
 }
@@ -227,12 +309,8 @@ const SLACK = 50_000;
 
 /** A client of the service. It reads from the start, and keeps what comes. */
 export class TestClient {
-  /**
-   * How the reply ended: the server closed or reset the connection, or this
-   * side gave up, because bytes came without end or too slowly. Undefined: it
-   * has not.
-   */
-  ending: "closed" | "reset" | "endless" | "too slow" | undefined;
+  /** How the reply ended. */
+  ending: Ending;
   /** Bytes that were sent. */
   sent = 0;
   /** Bytes that came. */
@@ -245,6 +323,7 @@ export class TestClient {
   readonly #timeout: number;
   readonly #pieces: Uint8Array[] = [];
   #toSend = 0;
+  #stopped = false;
   #moved = Promise.withResolvers<void>();
 
   /** Takes over a connection; `timeout` is in seconds. */
@@ -288,8 +367,15 @@ export class TestClient {
     this.#then(() => this.#connection.closeWrite());
   }
 
+  /** Lets nobody wait for it any more, until it leaves. */
+  stop(): void {
+    this.#stopped = true;
+    this.#wake();
+  }
+
   /** Ends the input, and forgets what was not sent yet. */
   leave(): void {
+    this.#stopped = false;
     this.left = true;
     this.end();
   }
@@ -324,6 +410,7 @@ export class TestClient {
     }, 100 * timeout);
     try {
       while (!condition() && this.ending === undefined && quiet <= 10) {
+        if (this.#stopped) break;
         await this.#moved.promise;
       }
       return condition();
@@ -355,7 +442,7 @@ export class TestClient {
 
   async #read({ beforeRead, atMost = 64 * 1024 }: ReadOptions): Promise<void> {
     const buffer = new Uint8Array(atMost);
-    let ending: TestClient["ending"];
+    let ending: Ending;
     try {
       while (ending === undefined) {
         await beforeRead?.();

@@ -9,7 +9,6 @@
 
 import { Buffer } from "node:buffer";
 import { connect as connectSocket } from "node:net";
-import { messageOf } from "./options.ts";
 
 /** Where a service listens. */
 export interface Address {
@@ -48,20 +47,13 @@ export async function connect(
       ? "no permission to connect; run this program with --allow-net"
       : error instanceof Deno.errors.ConnectionRefused
       ? NOTHING_LISTENS
-      : messageOf(error);
+      : (error as Error).message;
   }
   throw new NoConnection(why);
 }
 
-const NOTHING_LISTENS = "nothing listens there";
-
-/** Says for a person at the keyboard that there is no service. */
-export function noService(address: Address, { message }: NoConnection): string {
-  const hint = message === NOTHING_LISTENS
-    ? "; start the server first, and give its --port"
-    : "";
-  return `no service at ${format(address)}: ${message}${hint}`;
-}
+/** Why there is no connection, when the system refuses it. */
+export const NOTHING_LISTENS = "nothing listens there";
 
 /**
  * A promise's value, or undefined if it takes longer than `timeout` seconds.

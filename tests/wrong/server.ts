@@ -89,6 +89,8 @@ function write(connection: Deno.TcpConn, text: string): Promise<void> {
 
 const TEXT_FAULTS: Record<string, (text: string) => string> = {
   "loses line ends": (text) => text.toUpperCase().replaceAll("\n", ""),
+  "capitalizes": (text) =>
+    text.charAt(0).toUpperCase() + text.slice(1).toLowerCase(),
   "lower-cases": (text) => text.toLowerCase(),
   "sends its buffer whole": (text) =>
     text.toUpperCase().padEnd(Math.ceil(text.length / 1024) * 1024, "\0"),
@@ -108,6 +110,8 @@ const TEXT_FAULTS: Record<string, (text: string) => string> = {
 const sharedBuffer = new Uint8Array(4096);
 const sharedKept = { line: "" };
 let lastWrite = Promise.resolve();
+
+let lastAccepted: Deno.TcpConn;
 
 const workers: Promise<void>[] = [];
 let clients = 0;
@@ -318,6 +322,55 @@ const FAULTS: Record<string, Serve> = {
     }
   },
 
+  async "answers the same to everybody"(connection) {
+    await connection.read(new Uint8Array(64 * 1024));
+    await write(connection, "I got your message");
+  },
+
+  async "speaks HTTP"(connection) {
+    await connection.read(new Uint8Array(64 * 1024));
+    await write(connection, "HTTP/1.1 400 Bad Request\r\n\r\n");
+  },
+
+  async "waits for \\r\\n"(connection) {
+    let line = "";
+    for await (const text of texts(connection)) {
+      const lines = (line + text).split("\r\n");
+      line = lines.pop()!;
+      await write(
+        connection,
+        lines.map((one) => `${one}\r\n`).join("").toUpperCase(),
+      );
+    }
+  },
+
+  async "a new reader for each line"(connection) {
+    let line = "";
+    for await (const text of texts(connection)) {
+      line += text;
+      const end = line.indexOf("\n") + 1;
+      if (end === 0) continue;
+      await write(connection, line.slice(0, end).toUpperCase());
+      line = ""; // what the reader had read ahead is gone with it
+    }
+  },
+
+  async "one line a connection, and no close"(connection) {
+    for await (const text of texts(connection)) {
+      const line = text.split("\n")[0];
+      await write(connection, `${line.toUpperCase()}\n`);
+      await new Promise(() => {});
+    }
+  },
+
+  async "serves whom accept() gave last"() {
+    await pause(0); // accept() may have the next client by then
+    await right(lastAccepted);
+  },
+
+  "serves its first client alone": (connection) =>
+    clients++ === 0 ? right(connection) : new Promise(() => {}),
+
   "takes a byte order mark away": (connection) =>
     right(connection, undefined, { ignoreBOM: false }),
 };
@@ -343,6 +396,7 @@ console.log(`listening on 127.0.0.1:${listener.addr.port}`);
 while (true) {
   try {
     const connection = await listener.accept();
+    lastAccepted = connection;
     serve(connection).catch(() => {}).finally(() => connection.close());
   } catch (error) {
     // This client has gone before it was accepted.

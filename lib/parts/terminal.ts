@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: 0BSD
+
+/**
+ * What a person at a terminal gets to read: the line of progress, and what went
+ * wrong.
+ *
+ * @module
+ */
+
+import {
+  type Address,
+  format,
+  type NoConnection,
+  NOTHING_LISTENS,
+} from "./tcp.ts";
+
+/** An error's message in one line. */
+export function messageOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replaceAll("\n", " ");
+}
+
+/** On a terminal, a line of progress that the next one takes the place of. */
+export function progress(line: string): void {
+  if (!Deno.stderr.isTerminal()) return;
+  Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[K${line}`));
+}
+
+/** Says in one line what went wrong, and ends the process. */
+export function fail(program: string, message: string, code = 1): never {
+  progress("");
+  console.error(`${program}: ${message}`);
+  Deno.exit(code);
+}
+
+/** Says for a person at the keyboard that there is no service. */
+export function noService(address: Address, error: NoConnection): string {
+  const message = messageOf(error);
+  const hint = message === NOTHING_LISTENS
+    ? "; start the server first, and give its --port, and its --hostname if " +
+      `it is another one (::1, 127.0.0.2): ${
+        LISTS[Deno.build.os] ?? "ss -tuln"
+      } ` +
+      "shows what listens, and a UDP server is no TCP server"
+    : "";
+  return `no service at ${format(address)}: ${message}${hint}`;
+}
+
+/** Commands that list the sockets which listen. */
+const LISTS: Record<string, string> = {
+  windows: "netstat -an",
+  darwin: "netstat -anv",
+};
