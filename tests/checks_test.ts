@@ -191,6 +191,7 @@ const FAULTS: Record<
   ],
   "sends its buffer whole": [CONTENT, /a buffer is sent whole/],
   "lower-cases": [CONTENT, /opposite of toUpperCase/],
+  "lower-cases A to Z alone": [CONTENT, /opposite of toUpperCase/],
   "never flushes": ["uppercase", /PrintWriter.*flush/],
   "writes Latin-1": [
     "letters special cuts first-character",

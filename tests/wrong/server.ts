@@ -92,6 +92,8 @@ const TEXT_FAULTS: Record<string, (text: string) => string> = {
   "capitalizes": (text) =>
     text.charAt(0).toUpperCase() + text.slice(1).toLowerCase(),
   "lower-cases": (text) => text.toLowerCase(),
+  "lower-cases A to Z alone": (text) =>
+    text.replace(/[A-Z]/g, (letter) => letter.toLowerCase()),
   "sends its buffer whole": (text) =>
     text.toUpperCase().padEnd(Math.ceil(text.length / 1024) * 1024, "\0"),
   "takes strlen() for the count": (text) => text.toUpperCase().split("\0")[0],
