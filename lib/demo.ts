@@ -20,15 +20,15 @@ function path(name: string): string {
 }
 
 async function main(): Promise<void> {
-  await using server = Script.start(path("server.ts"), {
-    args: ["--port", "0"],
-  });
-  const { port } = await listening(server);
-  await using watch = Script.start(path("lib/watch.ts"), {
-    args: ["--port", "0", "--to", `${port}`],
-  });
-  const args = ["--port", `${(await listening(watch)).port}`];
-  await using client = Script.start(path("client.ts"), { args });
+  const start = (name: string, args: string[]) =>
+    Script.start(path(name), { args: ["--port", ...args] });
+  await using server = await listening(start("server.ts", ["0"]));
+  const to = `${server.address.port}`;
+  await using watch = await listening(
+    start("lib/watch.ts", ["0", "--to", to]),
+  );
+  const { port } = watch.address;
+  await using client = start("client.ts", [`${port}`]);
 
   let screen = "";
   for (const line of LINES) {
@@ -39,15 +39,15 @@ async function main(): Promise<void> {
     await pause(800); // the next line takes its time to be typed
   }
   await client.closeInput();
-  const { code, stdout } = await client.ending();
-  await server.stdoutMatch(/ closed, .*\n/);
-  const [, diagram] = await watch.stdoutMatch(/\n\n([^]* close\(\)\n)/);
+  const { code, stdout } = await client.exit();
+  await server.script.stdoutMatch(/ closed, .*\n/);
+  const [, diagram] = await watch.script.stdoutMatch(/\n\n([^]* close\(\)\n)/);
 
   console.log(`Terminal 1: deno run --allow-net server.ts --port 0
-${server.stdout}
-Terminal 2: deno run --allow-net client.ts ${args.join(" ")}
+${server.script.stdout}
+Terminal 2: deno run --allow-net client.ts --port ${port}
 ${screen}
-What went between them: deno task watch --port 0 --to ${port}
+What went between them: deno task watch --port 0 --to ${to}
 ${diagram}`);
   const expected = LINES.map((line) => `${line}\n`.toUpperCase()).join("");
   if (stdout !== expected || code !== 0) {

@@ -7,37 +7,25 @@ import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
-import type { Ending } from "../lib/parts/process.ts";
-import { type Address, format, readAll, writeAll } from "../lib/parts/tcp.ts";
+import { run } from "../lib/parts/process.ts";
+import { format, writeAll } from "../lib/parts/tcp.ts";
 import { has, TERMINAL } from "./machine.ts";
 import { expectUppercase, startClient, startServer } from "./pair.ts";
-import { serveHere } from "./serve.ts";
+import { readAll, serveHere, writeText } from "./sockets.ts";
 
 const windows = Deno.build.os === "windows";
-
-/** Runs the client on an input and gives its ending. */
-async function client(
-  address: Address,
-  input: string | Uint8Array,
-): Promise<Ending & { bytes: Uint8Array }> {
-  await using script = startClient(address);
-  // A client that fails ends before it has read all of its input.
-  await script.write(input).then(() => script.closeInput()).catch(() => {});
-  return { ...await script.ending(), bytes: script.stdoutBytes };
-}
 
 /** A textbook's server: reads once, replies, and closes. */
 async function replyOnce(socket: Deno.TcpConn): Promise<void> {
   await socket.read(new Uint8Array(4096));
-  await writeAll(socket, new TextEncoder().encode("BYE\n"));
+  await writeText(socket, "BYE\n");
 }
 
 Deno.test("client - standard input to the server, replies to standard output, exit code 0", async () => {
   await using server = await startServer();
   const long = "Ελλάδα και Italia\n".repeat(220_000); // 5 MB
   for (const input of ["perché no? ß\n", "no line end", "", long]) {
-    await using script = startClient(server.address);
-    await expectUppercase(script, input);
+    await expectUppercase(startClient(server.address), input);
   }
 });
 
@@ -46,7 +34,7 @@ Deno.test("client - bytes stay untouched both ways, also after the end of input"
     await writeAll(socket, await readAll(socket));
   });
   const input = crypto.getRandomValues(new Uint8Array(65_536));
-  const { code, bytes } = await client(echo.address, input);
+  const { code, bytes } = await run(startClient(echo.address), input);
   assert.equal(code, 0);
   assert.deepEqual(bytes, input);
 });
@@ -59,7 +47,7 @@ Deno.test("client - a reply is printed before the input ends", async () => {
     await script.stdoutMatch(new RegExp(`${word.toUpperCase()}\n$`));
   }
   await script.closeInput();
-  assert.equal((await script.ending()).code, 0);
+  assert.equal((await script.exit()).code, 0);
 });
 
 Deno.test("client - a textbook's server that is quicker than the end of a short input", async () => {
@@ -69,7 +57,7 @@ Deno.test("client - a textbook's server that is quicker than the end of a short 
   await script.stdoutMatch(/BYE\n/); // and closed: now the client waits 500 ms
   await pause(50);
   await script.closeInput();
-  const { code, stderr } = await script.ending();
+  const { code, stderr } = await script.exit();
   assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
 });
 
@@ -85,7 +73,7 @@ Deno.test("client - a line that is typed after the server has closed is not lost
   await pause(200); // nothing shows when it has read the end of file
   await script.write("too late\n");
   await script.closeInput();
-  const { code, stderr } = await script.ending();
+  const { code, stderr } = await script.exit();
   assert.match(stderr, /^client: lost .* before the end of input; .*\n$/);
   assert.equal(code, 1);
 });
@@ -112,7 +100,7 @@ Deno.test(
       await script.write("too late\n");
       await script.closeInput();
       script.kill("SIGCONT");
-      const { code, stderr } = await script.ending();
+      const { code, stderr } = await script.exit();
       assert.match(stderr, /^client: lost the connection to 127\S+: .*\n$/);
       assert.equal(code, 1);
     }
@@ -122,7 +110,10 @@ Deno.test(
 Deno.test("client - a server that closes in the middle of 5 MB, after a reply", async () => {
   await using closing = serveHere(replyOnce);
   const input = new Uint8Array(5_000_000);
-  const { code, stdout, stderr } = await client(closing.address, input);
+  const { code, stdout, stderr } = await run(
+    startClient(closing.address),
+    input,
+  );
   // A reset takes away what was not read yet, on Windows.
   if (!windows) assert.equal(stdout, "BYE\n");
   assert.match(
@@ -138,7 +129,7 @@ Deno.test("client - a server that resets at once is a lost connection", async ()
   const { port } = server.address() as AddressInfo;
   for (let round = 0; round < 10; round++) {
     const address = { hostname: "127.0.0.1", port };
-    const { code, stderr } = await client(address, "a\n");
+    const { code, stderr } = await run(startClient(address), "a\n");
     assert.match(stderr, /^client: lost the connection to 127\S+: .*\n$/);
     assert.equal(code, 1);
   }
@@ -153,8 +144,8 @@ Deno.test("client - a closed standard output ends it quietly", {
     ...["bash", "-c"],
     `yes ciao | "$0" "$@" | head -1; echo "\${PIPESTATUS[1]}"`,
   ];
-  await using pipeline = startClient(server.address, { wrapper });
-  const { stdout, stderr } = await pipeline.ending();
+  const pipeline = startClient(server.address, { wrapper });
+  const { stdout, stderr } = await run(pipeline);
   assert.deepEqual({ stdout, stderr }, { stdout: "CIAO\n0\n", stderr: "" });
 });
 
@@ -167,10 +158,8 @@ Deno.test(
     await using server = await startServer();
     for (const closed of ["<&-", ">&-", "<&- >&-"]) {
       const wrapper = ["bash", "-c", `exec "$0" "$@" ${closed}`];
-      await using script = startClient(server.address, { wrapper });
-      await script.write("perché\n").catch(() => {}); // it is closed
-      await script.closeInput().catch(() => {});
-      const { code, stdout, stderr } = await script.ending();
+      const client = startClient(server.address, { wrapper });
+      const { code, stdout, stderr } = await run(client, "perché\n");
       assert.deepEqual({ code, stdout, stderr }, {
         code: 0,
         stdout: "",
@@ -213,16 +202,17 @@ Deno.test({
     for (const output of ["a pipe", "a terminal"]) {
       await t.step(output, async () => {
         const wrapper = ["python3", "-c", FULL, output];
-        await using script = startClient(server.address, { wrapper });
-        // It ends before it has read all.
-        script.write(line.repeat(100_000)).catch(() => {});
-        const { code, stderr } = await script.ending();
+        const client = startClient(server.address, { wrapper });
+        const { code, bytes, stderr } = await run(
+          client,
+          line.repeat(100_000),
+          { open: true }, // it ends before it has read all
+        );
         assert.match(stderr, /^client: cannot write standard output: .*\n$/);
         assert.equal(code, 1);
-        const came = Buffer.from(script.stdoutBytes);
-        assert.ok(came.length > 0, "nothing of the reply came");
+        assert.ok(bytes.length > 0, "nothing of the reply came");
         assert.ok(
-          came.equals(whole.subarray(0, came.length)),
+          Buffer.compare(bytes, whole.subarray(0, bytes.length)) === 0,
           "what came is not the beginning of the reply",
         );
       });
@@ -245,7 +235,7 @@ Deno.test({
       await script.stdoutMatch(new RegExp(`${word.toUpperCase()}\n$`));
     }
     await script.closeInput();
-    const { code, stdout, stderr } = await script.ending();
+    const { code, stdout, stderr } = await script.exit();
     assert.deepEqual({ code, stdout, stderr }, {
       code: 0,
       stdout: "PERCHÉ\nCIAO\n",
@@ -275,7 +265,7 @@ Deno.test(
     await terminal.write("metà\x04"); // Ctrl-D after half a line sends it
     await terminal.stdoutMatch(/METÀ$/);
     await terminal.write("\x04");
-    const { code, stdout } = await terminal.ending();
+    const { code, stdout } = await terminal.exit();
     assert.equal(code, 0);
     assert.equal(stdout.match(/client: /g)?.length, 1, stdout);
   },
@@ -299,7 +289,7 @@ async function toldOnce(): Promise<void> {
   await script.closeInput();
   await script.stderrMatch(/\n$/);
   close.resolve();
-  const { code, stdout, stderr } = await script.ending();
+  const { code, stdout, stderr } = await script.exit();
   assert.deepEqual({ code, stdout, stderr }, {
     code: 0,
     stdout: "perché\n",
@@ -316,7 +306,7 @@ async function toldOnTerminal(): Promise<void> {
   await terminal.write("\x04");
   await terminal.stdoutMatch(/client: all is sent, .*\r\n$/);
   await terminal.write("\x03"); // Ctrl-C ends, as the line says
-  await terminal.ending();
+  await terminal.exit();
   close.resolve();
 }
 
@@ -325,10 +315,10 @@ async function slowReply(): Promise<void> {
     await readAll(socket);
     for (let second = 0; second < 7; second++) {
       await pause(1000);
-      await writeAll(socket, new TextEncoder().encode("è\n"));
+      await writeText(socket, "è\n");
     }
   });
-  const { code, stdout, stderr } = await client(server.address, "");
+  const { code, stdout, stderr } = await run(startClient(server.address));
   assert.deepEqual({ code, stdout, stderr }, {
     code: 0,
     stdout: "è\n".repeat(7),

@@ -5,35 +5,31 @@
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { listening, Script } from "../lib/parts/process.ts";
-import { talk } from "../lib/parts/tcp.ts";
-import { freePort } from "./machine.ts";
+import { freePort, temporaryFolder } from "./machine.ts";
 import { CLIENT, expectUppercase, ROOT, SERVER, startClient } from "./pair.ts";
 
 Deno.test("copied alone into an empty folder, with an empty cache and no network, each runs", async () => {
-  const folder = await Deno.makeTempDir();
-  const offline = {
-    cwd: folder,
-    permissions: ["--no-remote", "--no-npm", "--allow-net"],
-    env: { DENO_DIR: join(folder, "cache"), HOME: folder },
-  };
-  await Deno.copyFile(SERVER, join(folder, "server.ts"));
-  await using server = Script.start("server.ts", {
-    ...offline,
-    args: ["--port", "0"],
-  });
-  const { port } = await listening(server);
-  assert.equal(await talk({ hostname: "127.0.0.1", port }, "è\n"), "È\n");
-  await Deno.remove(join(folder, "server.ts"));
-
-  await Deno.copyFile(CLIENT, join(folder, "client.ts"));
-  await using client = Script.start("client.ts", {
-    ...offline,
-    args: ["--port", `${port}`],
-  });
-  await expectUppercase(client, "è\n");
-  server.kill("SIGKILL"); // Windows removes nothing that is in use
-  await server.ending();
-  await Deno.remove(folder, { recursive: true });
+  for (const alone of [SERVER, CLIENT]) {
+    await using folder = await temporaryFolder();
+    const copy = join(folder.path, "copy.ts");
+    await Deno.copyFile(alone, copy);
+    const offline = {
+      cwd: folder.path,
+      permissions: ["--no-remote", "--no-npm", "--allow-net"],
+      env: { DENO_DIR: join(folder.path, "cache"), HOME: folder.path },
+    };
+    const args = ["--port", "0"];
+    await using server = await listening(
+      alone === SERVER
+        ? Script.start(copy, { ...offline, args })
+        : Script.start(SERVER, { args }),
+    );
+    const port = `${server.address.port}`;
+    const client = alone === CLIENT
+      ? Script.start(copy, { ...offline, args: ["--port", port] })
+      : startClient(server.address);
+    await expectUppercase(client, "è\n");
+  }
 });
 
 Deno.test({
@@ -42,10 +38,11 @@ Deno.test({
   async fn() {
     const PATH = `${dirname(Deno.execPath())}:${Deno.env.get("PATH")}`;
     const options = { cwd: ROOT, env: { PATH } };
-    await using server = Script.command(["./server.ts", "--port=0"], options);
-    const { port } = await listening(server);
-    const command = ["./client.ts", "--port", `${port}`];
-    await using client = Script.command(command, options);
+    await using server = await listening(
+      Script.command(["./server.ts", "--port=0"], options),
+    );
+    const port = `${server.address.port}`;
+    const client = Script.command(["./client.ts", "--port", port], options);
     await expectUppercase(client, "è\n");
   },
 });
@@ -53,13 +50,11 @@ Deno.test({
 Deno.test("the narrowest permission is enough for both", async () => {
   const port = freePort();
   const permissions = [`--allow-net=127.0.0.1:${port}`];
-  await using server = Script.start(SERVER, {
-    permissions,
-    args: ["--port", `${port}`],
-  });
-  const address = await listening(server);
-  await using client = startClient(address, { permissions });
-  await expectUppercase(client, "è\n");
-  server.kill();
-  assert.deepEqual((await server.ending()).stderr, "");
+  const args = ["--port", `${port}`];
+  await using server = await listening(
+    Script.start(SERVER, { permissions, args }),
+  );
+  await expectUppercase(startClient(server.address, { permissions }), "è\n");
+  server.script.kill();
+  assert.equal((await server.script.exit()).stderr, "");
 });

@@ -5,16 +5,10 @@
 import assert from "node:assert/strict";
 import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script } from "../lib/parts/process.ts";
-import { readAll, talk, within, writeAll } from "../lib/parts/tcp.ts";
+import { within, writeAll } from "../lib/parts/tcp.ts";
 import { has, NOT_BLOCKING, TERMINAL } from "./machine.ts";
-import {
-  ask,
-  expectUpper,
-  SERVER,
-  startFlood,
-  startServer,
-  TEXT,
-} from "./pair.ts";
+import { expectUpper, SERVER, startFlood, startServer, TEXT } from "./pair.ts";
+import { ask, readAll, talk } from "./sockets.ts";
 
 // On Windows a signal from outside just ends the process:
 // https://github.com/denoland/deno/pull/32689
@@ -28,7 +22,7 @@ Deno.test("ends - the first signal closes idle clients, exit code 0", {
   await ask(idle, "hello\n");
   server.script.kill("SIGINT");
   assert.equal((await readAll(idle)).length, 0);
-  const { code, stdout, stderr } = await server.script.ending();
+  const { code, stdout, stderr } = await server.script.exit();
   assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
   assert.match(
     stdout,
@@ -54,10 +48,11 @@ Deno.test(
     await assert.rejects(
       () => Deno.connect(server.address),
       Deno.errors.ConnectionRefused,
+      "a new client came in",
     );
     const [rest] = await Promise.all([readAll(busy), sending]);
     expectUpper(rest, 1);
-    assert.equal((await server.script.ending()).code, 0);
+    assert.equal((await server.script.exit()).code, 0);
   },
 );
 
@@ -72,9 +67,12 @@ Deno.test("ends - the second signal drops everything, exit code 130", {
   await server.script.stdoutMatch(/stopping/);
   // Within a tenth of a second they are one: see below.
   const insisting = setInterval(() => server.script.kill("SIGINT"), 50);
-  const { code, stderr } = await server.script.ending();
-  clearInterval(insisting);
-  assert.deepEqual({ code, stderr }, { code: 130, stderr: "" });
+  try {
+    const { code, stderr } = await server.script.exit();
+    assert.deepEqual({ code, stderr }, { code: 130, stderr: "" });
+  } finally {
+    clearInterval(insisting);
+  }
   await readAll(busy).catch(() => {});
   await sending;
 });
@@ -84,15 +82,15 @@ Deno.test({
   ignore: windows || !has("python3"),
   async fn() {
     const task = [Deno.execPath(), "task", "--eval"];
-    await using script = Script.command([
-      ...TERMINAL,
-      ...task,
-      `"${Deno.execPath()}" run --allow-net "${SERVER}" --port 0`,
-    ]);
-    using _idle = await Deno.connect(await listening(script));
+    const command = `"${Deno.execPath()}" run --allow-net "${SERVER}" --port 0`;
+    await using server = await listening(
+      Script.command([...TERMINAL, ...task, command]),
+    );
+    const { script } = server;
+    using _idle = await Deno.connect(server.address);
     await script.stdoutMatch(/ connected, 1 open/);
     await script.write("\x03"); // the terminal makes a signal of it
-    const { code, stdout } = await script.ending();
+    const { code, stdout } = await script.exit();
     assert.match(stdout, /: the server is stopping\r\n/);
     assert.equal(code, 0);
   },
@@ -122,7 +120,7 @@ Deno.test({
         }
         server.script.kill();
         await server.script.write("\n");
-        const { code, stdout, stderr } = await server.script.ending();
+        const { code, stdout, stderr } = await server.script.exit();
         assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
         if (name !== "the reader waits") return; // what is lost is not known
         const shown = stdout.match(/ (connected|closed), /g)!.length;
@@ -159,7 +157,7 @@ Deno.test("ends - the time in which it is suspended is nobody's silence", {
   await pause(4000);
   server.script.kill("SIGCONT");
   for (const reply of await replies) expectUpper(reply);
-  assert.equal((await server.script.ending()).code, 0);
+  assert.equal((await server.script.exit()).code, 0);
 });
 
 Deno.test({
@@ -172,7 +170,7 @@ Deno.test({
     await server.script.stdoutMatch(/ connected, 4 open/);
     const signalled = performance.now();
     server.script.kill("SIGINT");
-    const { code, stdout, stderr } = await server.script.ending();
+    const { code, stdout, stderr } = await server.script.exit();
     assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
     assert.equal(stdout.match(/: the server stopped\n/g)?.length, 4, stdout);
     const took = performance.now() - signalled;

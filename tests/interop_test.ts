@@ -39,7 +39,7 @@ for (const command of CLIENTS) {
     ignore: !has(program),
     async fn() {
       await using server = await startServer();
-      await using client = Script.command(command(`${server.address.port}`));
+      const client = Script.command(command(`${server.address.port}`));
       await expectUppercase(client, TEXT);
     },
   });
@@ -50,8 +50,7 @@ Deno.test({
   ignore: !has("java"),
   async fn() {
     const path = join(import.meta.dirname!, "peers", "Textbook.java");
-    await using server = Script.command(["java", path]);
-    await using client = startClient(await listening(server));
-    await expectUppercase(client, "perche no?\n");
+    await using server = await listening(Script.command(["java", path]));
+    await expectUppercase(startClient(server.address), "perche no?\n");
   },
 });

@@ -4,25 +4,23 @@
 
 import assert from "node:assert/strict";
 import { setTimeout as pause } from "node:timers/promises";
-import { Script } from "../lib/parts/process.ts";
-import { exchange, readAll, talk, within, writeAll } from "../lib/parts/tcp.ts";
+import { run, Script, type Server } from "../lib/parts/process.ts";
+import { within, writeAll } from "../lib/parts/tcp.ts";
 import { cpuSeconds, has, memory } from "./machine.ts";
-import {
-  ask,
-  expectUpper,
-  type Server,
-  startFlood,
-  startServer,
-  TEXT,
-  UPPER,
-} from "./pair.ts";
+import { expectUpper, startFlood, startServer, TEXT, UPPER } from "./pair.ts";
+import { ask, exchange, readAll, talk } from "./sockets.ts";
+
+/** When a test that waits for the server's good will is given up: milliseconds. */
+const LIMIT = 60_000;
 
 /** How often the server's log says something. */
 function times({ script }: Server, pattern: RegExp): number {
   return [...script.stdout.matchAll(pattern)].length;
 }
 
-Deno.test("limits - a silent client is closed, a talking one is not", async () => {
+Deno.test("limits - a silent client is closed, a talking one is not", {
+  timeout: LIMIT,
+}, async () => {
   await using server = await startServer(["--idle-timeout", "1"]);
   using talking = await Deno.connect(server.address);
   using silent = await Deno.connect(server.address);
@@ -37,25 +35,33 @@ Deno.test("limits - a silent client is closed, a talking one is not", async () =
   await server.script.stdoutMatch(/closed, 0 bytes in, .*: idle for 1 s\n/);
 });
 
-Deno.test("limits - one that reads slowly, at twice the rate of --help, is not cut off", async () => {
-  await using server = await startServer(["--idle-timeout", "1"]);
-  using slow = await Deno.connect(server.address);
-  const sending = writeAll(slow, TEXT).then(() => slow.closeWrite());
-  // --help says 1.5 MB in each idle timeout. This is 3 MB a second.
-  const buffer = new Uint8Array(30_000);
-  let total = 0;
-  for (let due = performance.now();; due += 10) {
-    const count = await slow.read(buffer);
-    if (count === null) break;
-    expectUpper(buffer.subarray(0, count), total, total + count);
-    total += count;
-    await pause(Math.max(0, due - performance.now()));
-  }
-  await sending;
-  assert.equal(total, UPPER.length, "the end of the reply is lost");
-});
+Deno.test(
+  "limits - one that reads slowly, at twice the rate of --help, is not cut off",
+  {
+    timeout: LIMIT,
+  },
+  async () => {
+    await using server = await startServer(["--idle-timeout", "1"]);
+    using slow = await Deno.connect(server.address);
+    const sending = writeAll(slow, TEXT).then(() => slow.closeWrite());
+    // --help says 1.5 MB in each idle timeout. This is 3 MB a second.
+    const buffer = new Uint8Array(30_000);
+    let total = 0;
+    for (let due = performance.now();; due += 10) {
+      const count = await slow.read(buffer);
+      if (count === null) break;
+      expectUpper(buffer.subarray(0, count), total, total + count);
+      total += count;
+      await pause(Math.max(0, due - performance.now()));
+    }
+    await sending;
+    assert.equal(total, UPPER.length, "the end of the reply is lost");
+  },
+);
 
-Deno.test("limits - more clients than --max-connections wait for a place", async () => {
+Deno.test("limits - more clients than --max-connections wait for a place", {
+  timeout: LIMIT,
+}, async () => {
   await using server = await startServer(["--max-connections", "2"]);
   using first = await Deno.connect(server.address);
   using second = await Deno.connect(server.address);
@@ -120,6 +126,7 @@ Deno.test({
   name:
     "limits - clients that never read cost a bounded memory, and leave at the idle timeout",
   ignore: Deno.build.os !== "linux",
+  timeout: LIMIT,
   async fn() {
     const places = 50;
     await using server = await startServer(
@@ -155,6 +162,7 @@ Deno.test({
   name:
     "limits - at the descriptor limit the server waits, and goes on (prlimit)",
   ignore: !has("prlimit"),
+  timeout: LIMIT,
   async fn() {
     const wrapper = ["prlimit", "--nofile=64"];
     await using server = await startServer(["--idle-timeout", "3"], {
@@ -187,10 +195,10 @@ Deno.test({
     const shell =
       "for i in $(seq 300); do nc -z 127.0.0.1 $0 || exit 1; done; " +
       "! curl -sm 5 http://127.0.0.1:$0 && ! curl -sm 5 https://127.0.0.1:$0";
-    await using scan = Script.command(
+    const scan = Script.command(
       ["bash", "-c", shell, `${server.address.port}`],
     );
-    assert.equal((await scan.ending()).code, 0, "http or https was answered");
+    assert.equal((await run(scan)).code, 0, "http or https was answered");
     assert.equal(await talk(server.address, "hello\n"), "HELLO\n");
     await server.script.stdoutMatch(/closed, 6 bytes in/);
     assert.ok(times(server, /\n/g) <= 1 + 2 * 303, "two lines a client");

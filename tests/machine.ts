@@ -65,3 +65,14 @@ export function cpuSeconds(pid: number): number {
   const fields = stat.slice(stat.lastIndexOf(")")).split(" ");
   return (Number(fields[12]) + Number(fields[13])) / 100; // clock ticks
 }
+
+/** A new folder, which goes with all that is in it when it goes out of scope. */
+export async function temporaryFolder(): Promise<
+  AsyncDisposable & { readonly path: string }
+> {
+  const path = await Deno.makeTempDir();
+  return {
+    path,
+    [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }),
+  };
+}

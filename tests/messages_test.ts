@@ -5,10 +5,16 @@
 import assert from "node:assert/strict";
 import { basename, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
-import { talk } from "../lib/parts/tcp.ts";
+import {
+  type Exit,
+  listening,
+  run,
+  Script,
+  type StartOptions,
+} from "../lib/parts/process.ts";
 import { freePort, has, TERMINAL } from "./machine.ts";
 import { changed, CLIENT, ROOT, SERVER, startServer } from "./pair.ts";
+import { talk } from "./sockets.ts";
 
 // --------------------------------------------- the messages in tests/README.md
 
@@ -60,15 +66,13 @@ function rightServer(port: number): Promise<AsyncDisposable> {
 
 /** A Python program that listens and then does what is said. */
 function python(then: string): (port: number) => Promise<AsyncDisposable> {
-  return async (port) => {
+  return (port) => {
     const program = `
 import socket, struct, sys
 server = socket.create_server(("127.0.0.1", ${port}), backlog=0)
 print("listening on 127.0.0.1:${port}")
 ${then}`;
-    const script = Script.command(["python3", "-u", "-c", program]);
-    await listening(script);
-    return script;
+    return listening(Script.command(["python3", "-u", "-c", program]));
   };
 }
 
@@ -100,7 +104,7 @@ Deno.test({
           const port = freePort();
           await using _around = await around[happened]?.(port);
           const command = `exec "$@" ${shown.redirection}`;
-          const ending = await run(join(ROOT, shown.script!), {
+          const { code, stdout, stderr } = await say(shown.script!, {
             permissions: shown.permission ? ["--allow-net"] : [],
             args: shown.args!.replace(PORT, `${port}`).match(/\S+/g) ?? [],
             wrapper: [
@@ -108,12 +112,12 @@ Deno.test({
               ...["bash", "-c", command, "bash"],
             ],
           });
-          const said = (ending.stdout + ending.stderr).trimEnd()
+          const said = (stdout + stderr).trimEnd()
             .replaceAll(`${port}`, PORT)
             // Without a network the system has other words for it.
             .replace(/(?<=lookup address information: )[^;]*/, "...");
           assert.equal(said, shown.says);
-          assert.equal(`${ending.code}`, shown.code);
+          assert.equal(`${code}`, shown.code);
         },
       });
     }
@@ -121,44 +125,12 @@ Deno.test({
 });
 
 /** Runs a script, which is given a line and no end of input. */
-async function run(path: string, options: StartOptions) {
-  await using script = Script.start(path, options);
-  await script.write("hello\n").catch(() => {}); // it has ended
-  return await script.ending();
+function say(script: string, options: StartOptions): Promise<Exit> {
+  const path = join(ROOT, script);
+  return run(Script.start(path, options), "hello\n", { open: true });
 }
 
 // --------------------------------------------------------------- other mistakes
-
-Deno.test("messages - a wrong value is answered in one line", async (t) => {
-  const port = (least: number, value: string) =>
-    `--port must be a whole number from ${least} to 65535, not "${value}"`;
-  const cases: [path: string, args: string[], message: string][] = [
-    ...["1e3", "0x50", " 80", "", "-1", "65536", "6789.0"].flatMap((
-      value,
-    ): typeof cases => [
-      [SERVER, [`--port=${value}`], port(0, value)],
-      [CLIENT, [`--port=${value}`], port(1, value)],
-    ]),
-    [SERVER, ["--port", "-1"], "use '--port=-XYZ'"],
-    [SERVER, ["-p"], "'-p, --port <value>' argument missing"],
-    [SERVER, ["--max-connections", "0"], 'from 1 to 1000000, not "0"'],
-    [SERVER, ["--idle-timeout", "1.5"], 'from 0 to 1000000, not "1.5"'],
-    [SERVER, ["--hostname", ""], "--hostname must not be empty"],
-    [CLIENT, ["--hostname", ""], "--hostname must not be empty"],
-    [CLIENT, ["6789"], "'6789'"],
-  ];
-  for (const [path, args, message] of cases) {
-    await t.step(`${basename(path)} ${args.join(" ")}`, async () => {
-      const { code, stdout, stderr } = await run(path, { args });
-      assert.ok(stderr.includes(message), stderr);
-      assert.match(
-        stderr,
-        /^(server|client): [^\n]+ \(--help shows the options\)\n$/,
-      );
-      assert.deepEqual({ code, stdout }, { code: 2, stdout: "" });
-    });
-  }
-});
 
 Deno.test("messages - what only the system refuses is one line, too", {
   ignore: Deno.build.os !== "linux" || !has("bash"),
@@ -172,7 +144,7 @@ Deno.test("messages - what only the system refuses is one line, too", {
   const wrapper = ["bash", "-c", 'exec "$0" "$@" >/dev/full'];
   for (const path of [SERVER, CLIENT]) {
     for (const args of mistakes) {
-      const { code, stderr } = await run(path, { wrapper, args });
+      const { code, stderr } = await run(Script.start(path, { wrapper, args }));
       assert.match(stderr, /^(server|client): [^\n]*\n$/);
       assert.notEqual(code, 0);
     }
@@ -196,8 +168,11 @@ async function answer(
     () => script.write(`${letter}\n`).catch(() => {}), // it has ended
     200,
   );
-  await script.stdoutMatch(pattern);
-  clearInterval(typing);
+  try {
+    await script.stdoutMatch(pattern);
+  } finally {
+    clearInterval(typing);
+  }
 }
 
 Deno.test({
@@ -213,7 +188,7 @@ Deno.test({
           "n",
           /: cannot (listen on|reach) 127\.0\.0\.1:6789: .*--allow-net.*\r\n$/,
         );
-        assert.equal((await script.ending()).code, 1);
+        assert.equal((await script.exit()).code, 1);
       });
     }
 
@@ -238,15 +213,17 @@ Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) =>
       "  stopOnSignal(welcomeS",
       "  stopSignal(welcomeS",
     );
-    const { code, stderr } = await run(copy.path, { args: ["--port=0"] });
+    const script = Script.start(copy.path, { args: ["--port=0"] });
+    const { code, stderr } = await run(script);
     assert.match(stderr, /stopSignal is not defined\n[^]*server\.ts:\d/);
     assert.equal(code, 1);
   });
 
   await t.step("server.ts, in what is done to the text", async () => {
     await using copy = await changed(SERVER, "= uppercase(", "= upercase(");
-    await using script = Script.start(copy.path, { args: ["--port=0"] });
-    assert.equal(await talk(await listening(script), "hello\n"), "");
+    const script = Script.start(copy.path, { args: ["--port=0"] });
+    await using server = await listening(script);
+    assert.equal(await talk(server.address, "hello\n"), "");
     await script.stdoutMatch(
       /closed, 6 bytes in, 0 bytes out, .*: upercase is not defined\n/,
     );
@@ -256,7 +233,7 @@ Deno.test("messages - a mistake in a changed copy keeps its stack", async (t) =>
     await using copy = await changed(CLIENT, "stdin.read(", "stdin.raed(");
     await using server = await startServer();
     const args = ["--port", `${server.address.port}`];
-    const { code, stderr } = await run(copy.path, { args });
+    const { code, stderr } = await run(Script.start(copy.path, { args }));
     assert.match(stderr, /stdin\.raed is not a function\n[^]*client\.ts:\d/);
     assert.equal(code, 1);
   });

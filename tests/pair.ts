@@ -6,8 +6,15 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
+import {
+  listening,
+  run,
+  Script,
+  type Server,
+  type StartOptions,
+} from "../lib/parts/process.ts";
 import { type Address, within } from "../lib/parts/tcp.ts";
+import { temporaryFolder } from "./machine.ts";
 
 /** The project's top folder. */
 export const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -29,39 +36,19 @@ export async function changed(
 ): Promise<AsyncDisposable & { readonly path: string }> {
   const text = await Deno.readTextFile(script);
   assert.equal(text.split(before).length, 2, `just once: ${before}`);
-  const folder = await Deno.makeTempDir();
-  const path = join(folder, basename(script));
+  const folder = await temporaryFolder();
+  const path = join(folder.path, basename(script));
   await Deno.writeTextFile(path, text.replace(before, () => after));
-  return {
-    path,
-    [Symbol.asyncDispose]: () => Deno.remove(folder, { recursive: true }),
-  };
-}
-
-/** A server that listens. */
-export interface Server extends AsyncDisposable {
-  /** Its process. */
-  readonly script: Script;
-  /** Where it listens. */
-  readonly address: Address;
+  return { ...folder, path };
 }
 
 /** Starts `server.ts`, on a free port unless told otherwise, and waits until it listens. */
-export async function startServer(
+export function startServer(
   args: string[] = [],
-  options: StartOptions & { port?: number } = {},
+  { port = 0, ...options }: StartOptions & { port?: number } = {},
 ): Promise<Server> {
-  const { port = 0, ...startOptions } = options;
-  const script = Script.start(SERVER, {
-    ...startOptions,
-    args: ["--port", `${port}`, ...args],
-  });
-  const address = await listening(script);
-  return {
-    script,
-    address,
-    [Symbol.asyncDispose]: () => script[Symbol.asyncDispose](),
-  };
+  const all = ["--port", `${port}`, ...args];
+  return listening(Script.start(SERVER, { ...options, args: all }));
 }
 
 /** Starts `client.ts` towards an address. */
@@ -81,11 +68,10 @@ export async function expectUppercase(
   client: Script,
   input: string,
 ): Promise<void> {
-  // A client that fails ends before it has read all of its input.
-  client.write(input).then(() => client.closeInput()).catch(() => {});
-  const ending = await within(10, client.ending());
-  assert.ok(ending, "its input has ended, and it has not");
-  const { code, stdout, stderr } = ending;
+  await using started = client;
+  const exit = await within(10, run(started, input));
+  assert.ok(exit, "its input has ended, and it has not");
+  const { code, stdout, stderr } = exit;
   assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
   // Not equal(), whose message would show megabytes.
   assert.ok(stdout === input.toUpperCase(), "the reply is not the whole one");
@@ -121,21 +107,4 @@ export function expectUpper(reply: Uint8Array, from = 0, to?: number): void {
   // Not equal(), whose message would show megabytes.
   const same = Buffer.compare(reply, UPPER.subarray(from, to)) === 0;
   assert.ok(same, "bytes of the reply are lost, or others");
-}
-
-/** Sends a line and waits for the reply to it, as a person would. */
-export async function ask(
-  connection: Deno.Conn,
-  line: string,
-): Promise<string> {
-  await connection.write(new TextEncoder().encode(line));
-  const decoder = new TextDecoder();
-  const buffer = new Uint8Array(4096);
-  let reply = "";
-  while (!reply.endsWith("\n")) {
-    const count = await connection.read(buffer);
-    if (count === null) break;
-    reply += decoder.decode(buffer.subarray(0, count), { stream: true });
-  }
-  return reply;
 }

@@ -4,8 +4,8 @@
 
 import assert from "node:assert/strict";
 import { dirname, join, relative } from "node:path";
-import { listening, Script } from "../lib/parts/process.ts";
-import { freePort } from "./machine.ts";
+import { listening, run, Script } from "../lib/parts/process.ts";
+import { freePort, temporaryFolder } from "./machine.ts";
 import {
   changed,
   CLIENT,
@@ -34,15 +34,14 @@ function blocks(heading: string, language = ""): string[] {
 // --------------------------------------------------------------- the short pair
 
 async function succeeds(command: string[]): Promise<void> {
-  await using script = Script.command(command);
-  const { code, stdout, stderr } = await script.ending();
+  const { code, stdout, stderr } = await run(Script.command(command));
   assert.equal(code, 0, stdout + stderr);
 }
 
 Deno.test("README - the short pair keeps all promises, full text too", async (t) => {
-  const folder = await Deno.makeTempDir();
+  await using folder = await temporaryFolder();
   const paths = ["short_server.ts", "short_client.ts"]
-    .map((name) => join(folder, name));
+    .map((name) => join(folder.path, name));
   const [server, client, ...more] = blocks("Which one to hand in", "ts");
   assert.deepEqual(more, []);
   await Deno.writeTextFile(paths[0], server!);
@@ -51,21 +50,17 @@ Deno.test("README - the short pair keeps all promises, full text too", async (t)
     await t.step(task, () => succeeds([Deno.execPath(), task, ...paths]));
   }
 
-  const port = `${freePort()}`;
-  {
-    await using server = Script.start(paths[0], { args: [port] });
-    await listening(server);
-    await t.step("the server", () =>
-      succeeds([
-        ...[Deno.execPath(), "run", "--allow-net"],
-        ...[join(ROOT, "lib", "conformance.ts"), "--strict", "--port", port],
-      ]));
-    await t.step("5 MB through both", async () => {
-      await using client = Script.start(paths[1], { args: [port] });
-      await expectUppercase(client, "perché no? ß\n".repeat(350_000));
-    });
-  }
-  await Deno.remove(folder, { recursive: true });
+  const args = [`${freePort()}`];
+  await using _server = await listening(Script.start(paths[0], { args }));
+  await t.step("the server", () =>
+    succeeds([
+      ...[Deno.execPath(), "run", "--allow-net"],
+      ...[join(ROOT, "lib", "conformance.ts"), "--strict", "--port", ...args],
+    ]));
+  await t.step("5 MB through both", async () => {
+    const client = Script.start(paths[1], { args });
+    await expectUppercase(client, "perché no? ß\n".repeat(350_000));
+  });
 });
 
 // -------------------------------------------------------------------- README.md
@@ -104,12 +99,12 @@ Deno.test("README - its other service, by its diff, does what is shown", async (
   await Deno.writeTextFile(copy.path, short);
   await succeeds([Deno.execPath(), "check", copy.path]);
 
-  await using server = Script.start(copy.path, { args: ["--port", "0"] });
+  await using server = await listening(
+    Script.start(copy.path, { args: ["--port", "0"] }),
+  );
   const [, said, answered] = session!.match(/^\$ echo '(.*)' \| .*\n([^]*)$/)!;
-  await using client = startClient(await listening(server));
-  await client.write(`${said}\n`);
-  await client.closeInput();
-  assert.equal((await client.ending()).stdout, answered);
+  const { stdout } = await run(startClient(server.address), `${said}\n`);
+  assert.equal(stdout, answered);
 });
 
 // -------------------------------------------------------------------- all pages

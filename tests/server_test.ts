@@ -4,9 +4,10 @@
 
 import assert from "node:assert/strict";
 import { checks, conform } from "../lib/conformance.ts";
-import { exchange, readAll, reset, talk } from "../lib/parts/tcp.ts";
+import { reset } from "../lib/parts/tcp.ts";
 import { has } from "./machine.ts";
-import { ask, startClient, startServer, TEXT } from "./pair.ts";
+import { startClient, startServer, TEXT } from "./pair.ts";
+import { ask, exchange, readAll, talk } from "./sockets.ts";
 
 for (const check of checks) {
   Deno.test(`server - ${check.name}: ${check.promise}`, async () => {
@@ -63,7 +64,7 @@ Deno.test("server - the log says where it listens, and has a line when a client 
 Deno.test("server - half a character before the end of input comes back", async () => {
   await using server = await startServer();
   const reply = await exchange(server.address, Uint8Array.of(0x61, 0xc3));
-  assert.deepEqual(reply, Uint8Array.of(0x41, 0xc3));
+  assert.equal(reply.toHex(), "41c3");
 });
 
 Deno.test("server - a reset in a transfer is that client's, and one line", async () => {
@@ -97,7 +98,7 @@ Deno.test({
     await client.stdoutMatch(/HELLO\n/);
     for (const script of [client, server.script]) {
       script.kill();
-      const { stderr } = await script.ending();
+      const { stderr } = await script.exit();
       assert.match(stderr, /TCP_NODELAY, \[1\]/, "a small packet may wait");
     }
   },

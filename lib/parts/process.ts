@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * Scripts as child processes: started with just the permissions that are
+ * Programs as child processes: started with just the permissions that are
  * named, waited for, talked to, stopped, and read to the end.
  *
  * @module
@@ -10,7 +10,7 @@
 import { Buffer } from "node:buffer";
 import { type Address, within } from "./tcp.ts";
 
-/** How {@linkcode Script.start} starts a script. */
+/** How a {@linkcode Script} is started. */
 export interface StartOptions {
   /** Arguments of the script itself. @default [] */
   args?: string[];
@@ -24,14 +24,14 @@ export interface StartOptions {
   env?: Record<string, string>;
 }
 
-/** How a {@linkcode Script} ended, and all that it wrote. */
-export interface Ending {
+/** How a {@linkcode Script} has ended, and all that it wrote. */
+export interface Exit {
   /** Its exit code; 128 and more for a signal, as a shell says it. */
   code: number;
-  /** The signal that ended it, if one did. */
-  signal: string | null;
   /** Its standard output. */
   stdout: string;
+  /** The same as bytes. */
+  bytes: Uint8Array;
   /** Its standard error. */
   stderr: string;
 }
@@ -77,16 +77,16 @@ class Collected {
 }
 
 /**
- * A script that runs as a process of its own.
+ * A script that runs as a process of its own, or any other program.
  *
  * Killed when it goes out of scope, so that nothing is left running.
  *
  * @example
  * ```ts no-assert
- * import { Script } from "./process.ts";
+ * import { run, Script } from "./process.ts";
  *
- * await using script = Script.start("client.ts", { args: ["--help"] });
- * const { code, stdout } = await script.ending();
+ * const help = Script.start("client.ts", { args: ["--help"] });
+ * const { code, stdout } = await run(help);
  * ```
  */
 export class Script implements AsyncDisposable {
@@ -135,11 +135,6 @@ export class Script implements AsyncDisposable {
     return this.#stdout.bytes.toString();
   }
 
-  /** Its standard output so far, as bytes. */
-  get stdoutBytes(): Uint8Array {
-    return new Uint8Array(this.#stdout.bytes); // and no Buffer
-  }
-
   /** Its standard error so far. */
   get stderr(): string {
     return this.#stderr.bytes.toString();
@@ -185,13 +180,14 @@ export class Script implements AsyncDisposable {
     this.#child.kill(signal);
   }
 
-  /** Waits for its end; throws if it still runs after a minute. */
-  async ending(): Promise<Ending> {
+  /** Waits until it has ended; throws if it still runs after a minute. */
+  async exit(): Promise<Exit> {
     const status = await within(60, this.#child.status);
     if (status === undefined) throw this.#error("still runs after a minute");
     await Promise.all([this.#stdout.ended, this.#stderr.ended]);
-    const { code, signal } = status;
-    return { code, signal, stdout: this.stdout, stderr: this.stderr };
+    const bytes = new Uint8Array(this.#stdout.bytes); // and no Buffer
+    const { stdout, stderr } = this;
+    return { code: status.code, stdout, bytes, stderr };
   }
 
   /** Kills it if it still runs, and waits for its end. */
@@ -202,14 +198,49 @@ export class Script implements AsyncDisposable {
       // It has ended already.
     }
     await this.#input.abort().catch(() => {});
-    await this.ending();
+    await this.exit();
   }
 }
 
-/** Waits for the line `listening on HOST:PORT` and gives what it says. */
-export async function listening(script: Script): Promise<Address> {
-  const [, hostname, port] = await script.stdoutMatch(
-    /^listening on \[?(.*?)\]?:([0-9]+)$/m,
-  );
-  return { hostname: hostname!, port: Number(port) };
+/**
+ * Gives a program its input, and the end of input unless `open` is true, and
+ * waits until it has ended.
+ */
+export async function run(
+  script: Script,
+  input: string | Uint8Array = "",
+  { open = false }: { open?: boolean } = {},
+): Promise<Exit> {
+  await using running = script;
+  running.write(input).then(() => open ? undefined : running.closeInput())
+    .catch(() => {}); // it has ended before it has read all of its input
+  return await running.exit();
+}
+
+/** A server that listens. */
+export interface Server extends AsyncDisposable {
+  /** Its process. */
+  readonly script: Script;
+  /** Where it listens. */
+  readonly address: Address;
+}
+
+/**
+ * Waits until a server says `listening on HOST:PORT`; socat has a word more
+ * in this line. A server that says nothing is killed.
+ */
+export async function listening(script: Script): Promise<Server> {
+  try {
+    const [, hostname, port] = await script.stdoutMatch(
+      /listening on (?:AF=2 )?\[?(\S*?)\]?:([0-9]+)$/m,
+    );
+    return {
+      script,
+      address: { hostname: hostname!, port: Number(port) },
+      [Symbol.asyncDispose]: () => script[Symbol.asyncDispose](),
+    };
+  } catch (error) {
+    await script[Symbol.asyncDispose]();
+    throw error;
+  }
 }
