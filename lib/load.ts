@@ -2,7 +2,7 @@
 
 /**
  * Measures a TCP service that uppercases UTF-8 text, whatever it is written in:
- * bulk throughput, messages a second and their round trips, connections held.
+ * bulk throughput, messages a second and their round trips.
  *
  *     deno run --allow-net lib/load.ts --port 6789
  *
@@ -17,7 +17,6 @@
 
 import { Buffer } from "node:buffer";
 import { parseArgs } from "node:util";
-import { setTimeout as pause } from "node:timers/promises";
 import {
   COMMON,
   readAddress,
@@ -34,6 +33,7 @@ import {
 } from "./parts/tcp.ts";
 import { fail, messageOf, noService, progress } from "./parts/terminal.ts";
 import { lines, SENTENCES } from "./parts/texts.ts";
+import { difference } from "./parts/words.ts";
 
 /** How much load; each measurement takes what it needs. */
 export interface LoadOptions {
@@ -94,24 +94,23 @@ export async function bulk(
   const source = lines(text, BLOCK);
   const block = Buffer.byteLength(source);
   const blocks = Math.ceil(megabytes * 1e6 / clients / block);
-  const exchange = new Exchange(source, blocks);
+  const repeated = new Repeated(source, blocks);
 
   using connections = await hold(address, { connections: clients, timeout });
   const start = performance.now();
   await connections.each(async ({ socket }) => {
     const buffer = new Uint8Array(BLOCK);
     await Promise.all([
-      exchange.send(socket),
-      exchange.receive(socket, buffer, connections),
+      repeated.send(socket),
+      repeated.receive(socket, buffer, connections),
     ]);
   });
   const seconds = (performance.now() - start) / 1000;
   await connections.each(async ({ socket }) => {
     await socket.closeWrite();
-    const more = new Uint8Array(100);
-    const count = await socket.read(more);
+    const count = await socket.read(new Uint8Array(100));
     if (count === null) return;
-    throw differs(more.subarray(0, count), Buffer.of(), exchange.length);
+    throw new WrongReply("wrong reply: more came after its end");
   });
   const sent = clients * blocks * block / 1e6;
   return { megabytes: sent, seconds, megabytesPerSecond: sent / seconds };
@@ -139,9 +138,9 @@ export async function messages(
   const times: number[] = [];
   const begin = performance.now() + WARM_UP;
   const end = begin + 1000 * seconds;
-  await connections.each(async ({ exchangeLine }) => {
+  await connections.each(async ({ askLine }) => {
     for (let start = performance.now(); start < end;) {
-      await exchangeLine();
+      await askLine();
       const now = performance.now();
       if (start >= begin && now <= end) times.push(now - start);
       start = now;
@@ -181,7 +180,7 @@ export async function hold(
 // ------------------------------------------------------- what a reply must be
 
 /** A text that is sent so many times, and the reply that has to come. */
-class Exchange {
+class Repeated {
   /** Bytes of the whole reply. */
   readonly length: number;
   readonly #text: Buffer;
@@ -224,23 +223,14 @@ class Exchange {
       const expected = this.#replies.subarray(from, to);
       // memcmp() inside: 30 GB/s and more; a loop in JavaScript made 2 to 3.
       if (Buffer.compare(bytes, expected) !== 0) {
-        throw differs(bytes, expected, at);
+        throw new WrongReply(
+          `wrong reply: ${difference(bytes, expected, at)}`,
+        );
       }
       at += count;
       connections.received += count;
     }
   }
-}
-
-function differs(bytes: Uint8Array, expected: Uint8Array, at: number) {
-  let first = bytes.findIndex((byte, place) => byte !== expected[place]);
-  while (first > 0 && (expected[first] & 0xc0) === 0x80) first--; // its character
-  const [came, wanted] = [bytes, expected].map((all) =>
-    JSON.stringify(new TextDecoder().decode(all.subarray(first, first + 20)))
-  );
-  return new WrongReply(
-    `wrong reply: from byte ${at + first} on it is ${came}, not ${wanted}`,
-  );
 }
 
 // ------------------------------------------------------------ the connections
@@ -256,7 +246,7 @@ export interface Connection {
   /** The socket. */
   socket: Deno.TcpConn;
   /** Sends the line, and reads the reply. */
-  exchangeLine: () => Promise<void>;
+  askLine: () => Promise<void>;
 }
 
 /** Connections to a service, closed when they go out of scope. */
@@ -281,14 +271,14 @@ export class Connections implements Disposable {
       if (this.#closed) return socket.close(); // another one failed
       socket.setNoDelay();
       const text = `client ${this.#all.length} sends one short line\n`;
-      const exchange = new Exchange(text, 1);
+      const once = new Repeated(text, 1);
       const buffer = new Uint8Array(100); // what is too much is seen
-      const exchangeLine = async () => {
-        await exchange.send(socket);
-        await exchange.receive(socket, buffer, this);
+      const askLine = async () => {
+        await once.send(socket);
+        await once.receive(socket, buffer, this);
       };
-      this.#all.push({ socket, exchangeLine });
-      await exchangeLine();
+      this.#all.push({ socket, askLine });
+      await askLine();
     }));
   }
 
@@ -300,14 +290,9 @@ export class Connections implements Disposable {
   /** Waits, but not for a service that has stopped answering. */
   async #inTime(work: Promise<void>[]): Promise<void> {
     const all = Promise.all(work);
-    let last = this.received;
-    while (await within(this.timeout, all) === undefined) {
-      if (this.received === last) {
-        const open = `connections open: ${this.#all.length}`;
-        throw new Error(`no reply for ${this.timeout} s (${open})`);
-      }
-      last = this.received;
-    }
+    if (await within(this.timeout, all, () => this.received)) return;
+    const open = `connections open: ${this.#all.length}`;
+    throw new Error(`no reply for ${this.timeout} s (${open})`);
   }
 
   /** Closes them all. */
@@ -319,8 +304,6 @@ export class Connections implements Disposable {
 
 // --------------------------------------------------------------- the program
 
-const MEASUREMENTS = ["bulk", "messages", "held"];
-
 const USAGE =
   `Measures a TCP service that uppercases text, in whatever language.
 
@@ -328,17 +311,13 @@ Usage: deno run --allow-net lib/load.ts [options]
 
   --hostname NAME     the service's address or name (default 127.0.0.1)
   -p, --port N        its port (default 6789)
-  --only LIST         of bulk, messages, held (default all three)
   --text LIST         texts for bulk (default ascii,italian,greek):
                       ${Object.keys(SENTENCES).slice(0, 5).join(", ")},
                       ${Object.keys(SENTENCES).slice(5).join(", ")}
   --megabytes N       to send in each bulk measurement (default 300)
   --clients LIST      how many send at once (default 1,8)
   --connections LIST  with a message on its way on each (default 1,100)
-  --held LIST         connections held (default 500)
-  --seconds N         of messages, and of holding connections (default 3)
-  --timeout N         seconds without a byte until it gives up (default 10)
-  --json              print one object
+  --seconds N         of messages (default 3)
   -h, --help          show this
 
 A LIST has commas, no spaces. Exit code 1: a reply is wrong, or none comes.
@@ -349,62 +328,50 @@ Examples:
 
 /** Measures all, and prints each result as it comes. */
 async function main(options: ReturnType<typeof parse>): Promise<void> {
-  const { address, megabytes, seconds, timeout, json } = options;
-  const found = {
-    bulk: [] as object[],
-    messages: [] as object[],
-    held: [] as object[],
-  };
-  let error: string | undefined;
-  let task = "";
-  const begin = (name: string) => {
-    task = name;
-    progress(`${task} …`);
-  };
-  const print = (...cells: string[]) => {
-    progress("");
-    const columns = cells.map((cell) => cell.padStart(16));
-    if (!json) console.log(task.padEnd(28) + columns.join(""));
-  };
-  try {
-    for (const text of options.texts) {
-      for (const clients of options.clients) {
-        begin(`bulk, ${text}, clients: ${clients}`);
-        const one = await bulk(address, { text, megabytes, clients, timeout });
-        found.bulk.push({ text, clients, ...one });
-        print(`${one.megabytesPerSecond.toFixed(0)} MB/s`);
-      }
-    }
-    for (const connections of options.connections) {
-      begin(`messages, connections: ${connections}`);
-      const one = await messages(address, { connections, seconds, timeout });
-      found.messages.push({ connections, seconds, ...one });
-      print(
-        `${one.messagesPerSecond.toFixed(0)} a second`,
-        `median ${one.median.toFixed(0)} µs`,
-        `99 % ${one.percentile99.toFixed(0)} µs`,
-      );
-    }
-    for (const connections of options.held) {
-      begin(`held, connections: ${connections}`);
-      const start = performance.now();
-      using held = await hold(address, { connections, timeout });
-      const opened = (performance.now() - start) / 1000;
-      await pause(1000 * seconds);
-      await held.each(({ exchangeLine }) => exchangeLine());
-      found.held.push({ connections, seconds: opened });
-      print("all", `opened in ${opened.toFixed(1)} s`);
-    }
-  } catch (thrown) {
-    error = thrown instanceof NoConnection
-      ? noService(address, thrown)
-      : `${format(address)}: ${task}: ${messageOf(thrown)}`;
-    if (thrown instanceof WrongReply && /^bulk, (?!ascii)/.test(task)) {
-      error += "; --text ascii for a service that knows A to Z alone";
+  const { address, texts, clients, connections, ...amounts } = options;
+  for (const text of texts) {
+    for (const count of clients) {
+      await show(address, `bulk, ${text}, clients: ${count}`, async () => {
+        const asked = { ...amounts, text, clients: count };
+        const { megabytesPerSecond } = await bulk(address, asked);
+        return [`${megabytesPerSecond.toFixed(0)} MB/s`];
+      });
     }
   }
-  if (json) console.log(JSON.stringify({ address, ...found, error }, null, 2));
-  if (error !== undefined) fail("load", error);
+  for (const count of connections) {
+    await show(address, `messages, connections: ${count}`, async () => {
+      const asked = { ...amounts, connections: count };
+      const found = await messages(address, asked);
+      return [
+        `${found.messagesPerSecond.toFixed(0)} a second`,
+        `median ${found.median.toFixed(0)} µs`,
+        `99 % ${found.percentile99.toFixed(0)} µs`,
+      ];
+    });
+  }
+}
+
+/** Prints a measurement's name and its figures, or why there are none. */
+async function show(
+  address: Address,
+  name: string,
+  measure: () => Promise<string[]>,
+): Promise<void> {
+  progress(`${name} …`);
+  try {
+    const figures = await measure();
+    progress("");
+    const columns = figures.map((figure) => figure.padStart(16));
+    console.log(name.padEnd(28) + columns.join(""));
+  } catch (error) {
+    if (error instanceof NoConnection) fail("load", noService(address, error));
+    const asciiAlone =
+      error instanceof WrongReply && /^bulk, (?!ascii)/.test(name)
+        ? "; --text ascii for a service that knows A to Z alone"
+        : "";
+    const why = `${format(address)}: ${name}: ${messageOf(error)}`;
+    fail("load", why + asciiAlone);
+  }
 }
 
 /** Reads the options, or ends the process after help. */
@@ -412,49 +379,36 @@ function parse() {
   const { values } = parseArgs({
     options: {
       ...COMMON,
-      only: { type: "string", default: MEASUREMENTS.join(",") },
       text: { type: "string", default: "ascii,italian,greek" },
       megabytes: { type: "string", default: "300" },
       clients: { type: "string", default: "1,8" },
       connections: { type: "string", default: "1,100" },
-      held: { type: "string", default: "500" },
       seconds: { type: "string", default: "3" },
-      timeout: { type: "string", default: "10" },
     },
   });
   if (values.help) {
     console.log(USAGE);
     Deno.exit(0);
   }
-  const names = (option: "only" | "text", known: string[]) => {
-    const list = values[option].split(",");
-    const unknown = list.find((name) => !known.includes(name));
-    if (unknown === undefined) return list;
-    throw new Error(
-      `--${option} knows ${known.join(", ")}, not ${JSON.stringify(unknown)}`,
-    );
-  };
-  const numbers = (option: keyof typeof values) =>
-    String(values[option]).split(",").map((value) =>
-      wholeNumber(`--${option}`, value, 1, 1_000_000)
-    );
-  const number = (option: keyof typeof values) =>
-    wholeNumber(`--${option}`, String(values[option]), 1, 1_000_000);
-  const only = names("only", MEASUREMENTS);
-  const texts = names("text", Object.keys(SENTENCES));
-  const connections = numbers("connections");
+  const texts = values.text.split(",");
+  const unknown = texts.find((name) => !Object.hasOwn(SENTENCES, name));
+  if (unknown !== undefined) {
+    const known = Object.keys(SENTENCES).join(", ");
+    throw new Error(`--text knows ${known}, not ${JSON.stringify(unknown)}`);
+  }
   return {
     address: readAddress(values),
-    megabytes: number("megabytes"),
-    clients: numbers("clients"),
-    // What is not asked for has an empty list.
-    texts: only.includes("bulk") ? texts : [],
-    connections: only.includes("messages") ? connections : [],
-    held: only.includes("held") ? numbers("held") : [],
-    seconds: number("seconds"),
-    timeout: number("timeout"),
-    json: values.json,
+    texts,
+    clients: counts("--clients", values.clients),
+    connections: counts("--connections", values.connections),
+    megabytes: wholeNumber("--megabytes", values.megabytes, 1, 1_000_000),
+    seconds: wholeNumber("--seconds", values.seconds, 1, 1_000_000),
   };
+}
+
+/** Reads a list of numbers with commas. */
+function counts(option: string, list: string): number[] {
+  return list.split(",").map((one) => wholeNumber(option, one, 1, 1_000_000));
 }
 
 if (import.meta.main) await main(readOptions("load", parse));

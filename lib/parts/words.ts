@@ -72,3 +72,22 @@ export function quote(bytes: Uint8Array): string {
 export function number(value: number): string {
   return value.toLocaleString("en");
 }
+
+/**
+ * From where on bytes are not those that were wanted, in words.
+ *
+ * @param before So many bytes of the same reply came before these.
+ */
+export function difference(
+  came: Uint8Array,
+  wanted: Uint8Array,
+  before = 0,
+): string {
+  let at = 0;
+  while (at < came.length && came[at] === wanted[at]) at++;
+  while (at > 0 && (wanted[at]! & 0xc0) === 0x80) at--; // its character's first
+  const [here, there] = [came, wanted].map((bytes) =>
+    JSON.stringify(new TextDecoder().decode(bytes.subarray(at, at + 20)))
+  );
+  return `from byte ${number(before + at + 1)} on it is ${here}, not ${there}`;
+}
