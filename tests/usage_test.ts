@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: 0BSD
+
+/** Wrong usage of any program: one line that names it, and exit code 2. */
+
+import assert from "node:assert/strict";
+import { basename, join } from "node:path";
+import { run, Script } from "../lib/parts/process.ts";
+import { CLIENT, ROOT, SERVER } from "./pair.ts";
+
+const [CONFORMANCE, LOAD, WATCH] = ["conformance", "load", "watch"]
+  .map((name) => join(ROOT, "lib", `${name}.ts`));
+
+/** What is typed, separated by spaces, and what the line says of it. */
+const MISTAKES: [program: string, typed: string, says: string][] = [
+  ...["1e3", "0x50", "", "-1", "65536", "6789.0"].flatMap(
+    (value): typeof MISTAKES => [
+      [SERVER, `--port=${value}`, `number from 0 to 65535, not "${value}"`],
+      [CLIENT, `--port=${value}`, `number from 1 to 65535, not "${value}"`],
+    ],
+  ),
+  [SERVER, "--port -1", "use '--port=-XYZ'"],
+  [SERVER, "-p", "'-p, --port <value>' argument missing"],
+  [SERVER, "--max-connections=0", 'from 1 to 1000000, not "0"'],
+  [SERVER, "--idle-timeout=1.5", 'from 0 to 1000000, not "1.5"'],
+  [SERVER, "--hostname=", "--hostname must not be empty"],
+  [CLIENT, "--hostname=", "--hostname must not be empty"],
+  [CLIENT, "6789", "'6789'"],
+  [CONFORMANCE, "--port=0", 'number from 1 to 65535, not "0"'],
+  [CONFORMANCE, "--timeout=soon", 'from 1 to 3600, not "soon"'],
+  [CONFORMANCE, "--only=nothing", '"nothing" is no check'],
+  [CONFORMANCE, "--hostname=", "--hostname must not be empty"],
+  [CONFORMANCE, "--nonsense", "'--nonsense'"],
+  [LOAD, "--clients=1,,2", 'from 1 to 1000000, not ""'],
+  [LOAD, "--text=klingon", 'not "klingon"'],
+  [LOAD, "stray", "'stray'"],
+];
+
+Deno.test("usage - a mistake is one line that names it, exit code 2", async (t) => {
+  for (const [program, typed, says] of MISTAKES) {
+    await t.step(`${basename(program)} ${typed}`, async () => {
+      const args = typed.split(" ");
+      const { code, stdout, stderr } = await run(
+        Script.start(program, { args }),
+      );
+      assert.ok(stderr.includes(says), stderr);
+      assert.match(stderr, /^[a-z]+: [^\n]+ \(--help shows the options\)\n$/);
+      assert.deepEqual({ code, stdout }, { code: 2, stdout: "" });
+    });
+  }
+});
+
+Deno.test("usage - --help goes to standard output, exit code 0", async (t) => {
+  for (const program of [SERVER, CLIENT, CONFORMANCE, LOAD, WATCH]) {
+    await t.step(basename(program), async () => {
+      const script = Script.start(program, { args: ["--help"] });
+      const { code, stdout, stderr } = await run(script);
+      assert.match(stdout, /deno run --allow-net \S+\.ts/);
+      assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+    });
+  }
+});
