@@ -108,13 +108,6 @@ const ROWS: [
     "python3",
   ],
   [
-    "options and messages: listen()",
-    "    fail(`cannot listen",
-    "    throw error;\n    fail(`cannot listen",
-    "messages - what only the system refuses is one line",
-    /Uncaught .*Invalid argument/,
-  ],
-  [
     "client.ts: the half-close",
     "  await clientSocket.closeWrite();",
     " ",
@@ -122,25 +115,10 @@ const ROWS: [
     /its input has ended, and it has not/,
   ],
   [
-    "client.ts: setNoDelay()",
-    "    clientSocket.setNoDelay();",
-    "   ",
-    "server, client - both send small packets at once",
-    /a small packet may wait/,
-    "strace",
-  ],
-  [
     "client.ts: input after the server's end",
     "      if (serverClosed)",
     "      if (false)",
     "client - a line that is typed after the server has closed",
-    /Input:\s+''/,
-  ],
-  [
-    "client.ts: the empty write",
-    "  await clientSocket.write(new Uint8Array(0));\n",
-    "",
-    "client - a line that is typed while the server closes",
     /Input:\s+''/,
   ],
 ];
