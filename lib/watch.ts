@@ -21,6 +21,7 @@ import { parseArgs } from "node:util";
 import { readOptions, wholeNumber } from "./parts/options.ts";
 import { fail, messageOf } from "./parts/terminal.ts";
 import { type Address, format } from "./parts/tcp.ts";
+import { number } from "./parts/words.ts";
 
 const HELP = `Draws what a client and a server say to each other, and who waits.
 
@@ -67,7 +68,9 @@ function parse() {
 }
 
 /** Listens, and watches each client that comes. */
-function main({ hostname, port, to }: ReturnType<typeof parse>): void {
+async function main(
+  { hostname, port, to }: ReturnType<typeof parse>,
+): Promise<void> {
   const listener = createServer(AS_IT_IS, (client) => {
     new Session(client, to);
   });
@@ -81,15 +84,14 @@ function main({ hostname, port, to }: ReturnType<typeof parse>): void {
     print(`watching ${format(to)}`);
     print(`give your client port ${port} instead`);
   });
-  let stopping = false;
-  Deno.addSignalListener("SIGINT", async () => {
-    if (stopping) return; // `deno task` passes Ctrl-C on a second time
-    stopping = true;
-    setTimeout(() => Deno.exit(0), 500); // if nobody reads the picture
-    const connections = counted(totals.connections, "connection");
-    await picture.write(`${connections}, ${counted(totals.bytes, "byte")}`);
-    Deno.exit(0);
-  });
+  // A promise resolves once; `deno task` passes Ctrl-C on a second time.
+  const stopped = Promise.withResolvers<void>();
+  Deno.addSignalListener("SIGINT", stopped.resolve);
+  await stopped.promise;
+  setTimeout(() => Deno.exit(0), 500); // if nobody reads the picture
+  const connections = counted(totals.connections, "connection");
+  await picture.write(`${connections}, ${counted(totals.bytes, "byte")}`);
+  Deno.exit(0);
 }
 
 /** What Ctrl-C tells. */
@@ -261,7 +263,7 @@ const [CYAN, YELLOW] = ["\x1b[36m", "\x1b[33m"];
 const COLOURS = Deno.stdout.isTerminal() && !Deno.noColor;
 
 function counted(count: number, unit: string): string {
-  return `${count.toLocaleString("en-US")} ${unit}${count === 1 ? "" : "s"}`;
+  return `${number(count)} ${unit}${count === 1 ? "" : "s"}`;
 }
 
 /** The columns that a text takes on a terminal: 😀 and 世 two, an accent none. */
@@ -292,11 +294,9 @@ function quoted(bytes: Buffer, total: number): string {
 /** Standard output; it waits for its reader, and nobody else does. */
 const picture = new WritableStream<string>({
   async write(line) {
-    const hole = lost > 0 ? `${counted(lost, "line")} lost\n` : "";
-    lost = 0;
-    const bytes = new TextEncoder().encode(`${hole}${line}\n`);
     // It fails if the reader has gone. The sessions go on.
-    await Deno.stdout.write(bytes).catch(() => {});
+    await Deno.stdout.write(new TextEncoder().encode(`${line}\n`))
+      .catch(() => {});
   },
 }, { highWaterMark: 1000 }).getWriter();
 
@@ -304,8 +304,13 @@ const picture = new WritableStream<string>({
 let lost = 0;
 
 function print(line: string): void {
-  if (picture.desiredSize! > 0) picture.write(line);
-  else lost += 1;
+  if (picture.desiredSize! <= 0) {
+    lost += 1;
+    return;
+  }
+  if (lost > 0) picture.write(`${counted(lost, "line")} lost`);
+  lost = 0;
+  picture.write(line);
 }
 
-if (import.meta.main) main(readOptions("watch", parse));
+if (import.meta.main) await main(readOptions("watch", parse));
