@@ -71,9 +71,7 @@ function parse() {
 async function main(
   { hostname, port, to }: ReturnType<typeof parse>,
 ): Promise<void> {
-  const listener = createServer(AS_IT_IS, (client) => {
-    new Session(client, to);
-  });
+  const listener = createServer(AS_IT_IS, (client) => new Session(client, to));
   listener.on("error", (error) => {
     const where = format({ hostname, port });
     fail("watch", `cannot listen on ${where}: ${messageOf(error)}`);
@@ -126,8 +124,8 @@ class Session {
   /** Passes everything on both ways, with its end and with backpressure. */
   #connected(port: number): void {
     const [client, server] = [this.#client, this.#server];
-    const left = `client port ${client.remotePort}`;
-    this.#note(`${left.padEnd(34)}passive open: server port ${port}`);
+    const left = `client port ${client.remotePort}`.padEnd(34);
+    print(`${this.#stamp()}${left}passive open: server port ${port}`);
     this.#draw(client, "connect()", "active open", "accept()");
     server.on("error", () => this.#reset(server, client));
     for (const [side, other] of [[client, server], [server, client]] as const) {
@@ -139,11 +137,10 @@ class Session {
 
   #unreachable(port: number, error: Error & { code?: string }): void {
     this.#draw(this.#client, "connect()", "X");
-    this.#note(
-      error.code === "ECONNREFUSED"
-        ? `nothing listens on port ${port}: start the server first`
-        : `the server cannot be reached: ${error.code}`,
-    );
+    const why = error.code === "ECONNREFUSED"
+      ? `nothing listens on port ${port}: start the server first`
+      : `the server cannot be reached: ${error.code}`;
+    print(this.#stamp() + why);
     this.#client.destroy();
   }
 
@@ -181,8 +178,8 @@ class Session {
   /** One side has reset its connection: so is the other one's. */
   #reset(side: Socket, other: Socket): void {
     this.#draw(side, "reset", "RST");
-    const name = this.#name(side);
-    this.#note(`the ${name} broke off: it died, or closed with bytes unread`);
+    const why = "broke off: it died, or closed with bytes unread";
+    print(`${this.#stamp()}the ${this.#name(side)} ${why}`);
     other.resetAndDestroy();
   }
 
@@ -191,7 +188,7 @@ class Session {
     clearTimeout(this.#silence);
     this.#silence = setTimeout(() => {
       const why = this.#whoWaits();
-      if (why) this.#note(`silence: ${why}`);
+      if (why) print(`${this.#stamp()}silence: ${why}`);
     }, SILENCE);
   }
 
@@ -228,7 +225,7 @@ class Session {
     text: string,
     label: string,
     effect = "",
-    at = performance.now(),
+    at?: number,
   ): void {
     this.#drawReads();
     const stamp = this.#stamp(at);
@@ -243,13 +240,8 @@ class Session {
     this.#moved();
   }
 
-  /** A sentence about the connection. */
-  #note(text: string): void {
-    print(this.#stamp(performance.now()) + text);
-  }
-
   /** The client's number, and the seconds since this program began. */
-  #stamp(at: number): string {
+  #stamp(at = performance.now()): string {
     const seconds = (at / 1000).toFixed(3);
     return `#${this.#number} `.padEnd(5) + `${seconds} `.padStart(8);
   }
