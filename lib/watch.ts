@@ -158,7 +158,6 @@ class Session {
     reads.bytes += chunk.length;
     const more = chunk.subarray(0, BEGINNING - reads.beginning.length);
     reads.beginning = Buffer.concat([reads.beginning, more]);
-    this.#moved();
   }
 
   #drawReads(): void {
@@ -198,9 +197,7 @@ class Session {
     if (client.destroyed) return undefined; // it is over
     if (server.connecting) return "the server's machine does not answer";
     const deaf = [client, server].find((side) => side.writableNeedDrain);
-    if (deaf) {
-      return `the ${this.#name(deaf)} does not read; bytes for it wait here`;
-    }
+    if (deaf) return `the ${this.#name(deaf)} does not read; bytes wait here`;
     if (client.readableEnded) {
       return "the client has sent its FIN; the server has not closed";
     }
