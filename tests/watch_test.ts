@@ -108,7 +108,7 @@ Deno.test({
       assert.equal((await readAll(client)).length, 0);
     }
     await watch.script.stdoutMatch(
-      /passive open.*\n.* connect\(\) .* active open .* accept\(\)\n.* "ciao\\n" .*>\n.*< .*\n.* active close .* close\(\)\n.* sends no more -+ FIN -+>\n/,
+      /passive open.*\n.* connect\(\) .* active open .* accept\(\)\n.* "ciao\\n" [^]* <-+ FIN: active close -+ close\(\)\n.* sends no more +-+ FIN -+>\n/,
     );
   },
 });
