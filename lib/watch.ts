@@ -55,7 +55,7 @@ function parse() {
     console.log(HELP);
     Deno.exit(0);
   }
-  const { hostname } = values;
+  const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
   if (hostname === "") throw new Error("--hostname must not be empty");
   const port = wholeNumber("--port", values.port, 0, 65535);
   // PORT, HOST:PORT or [IPV6]:PORT.

@@ -230,6 +230,23 @@ Deno.test("watch - no server: the client is let go, and the line says what to do
   );
 });
 
+Deno.test({
+  name: "watch - a server's machine that does not answer: the line says so",
+  ignore: Deno.build.os !== "linux", // others refuse what the queue cannot take
+  async fn() {
+    const hostname = "127.0.0.1";
+    using queue = Deno.listen({ hostname, port: 0, tcpBacklog: 1 });
+    await using watch = await startWatch({ hostname, port: queue.addr.port });
+    using _first = await Deno.connect(watch.address);
+    using _second = await Deno.connect(watch.address);
+    await watch.script.stdoutMatch(/^#2 .* accept\(\)$/m);
+    using _third = await Deno.connect(watch.address);
+    await watch.script.stdoutMatch(
+      /^#3 .* silence: the server's machine does not answer$/m,
+    );
+  },
+});
+
 Deno.test("watch - whatever is sent, and by client 1000, no line is wider than 80 columns", async () => {
   await using server = await startServer();
   await using watch = await startWatch(server.address);
