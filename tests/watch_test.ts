@@ -4,6 +4,8 @@
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script, type StartOptions } from "../lib/parts/process.ts";
@@ -126,35 +128,21 @@ Deno.test("watch - a client's reset is a reset for the server", async () => {
   await watch.script.stdoutMatch(/ reset +-+ RST -+>\n.* the client broke off/);
 });
 
-/** Resets with SO_LINGER; Deno's own sockets cannot. */
-const PYTHON_RESETS = `
-import socket, struct
-with socket.create_server(("127.0.0.1", 0)) as welcome:
-    print("listening on 127.0.0.1:%d" % welcome.getsockname()[1], flush=True)
-    client, _ = welcome.accept()
-    client.sendall(client.recv(100).decode().upper().encode())
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
-`;
-
-Deno.test({
-  name:
-    "watch - a server's reset is a reset for the client, after the bytes before it (python3)",
-  ignore: !has("python3"),
-  async fn() {
-    await using server = Script.command(["python3", "-c", PYTHON_RESETS]);
-    await using watch = await startWatch(await listening(server));
-    const command = ["python3", "-c", PYTHON_CLIENT, `${watch.address.port}`];
-    await using client = Script.command(command);
-    await client.write("è\n");
-    await client.closeInput();
-    const { stdout, stderr } = await client.ending();
-    assert.equal(stdout, "È\n");
-    assert.match(stderr, /ConnectionResetError/);
-    await watch.script.stdoutMatch(
-      / <-+ RST -+ reset\n.* the server broke off/,
-    );
-  },
+Deno.test("watch - a server's reset is a reset for the client, after the bytes before it", async () => {
+  const server = createServer((socket) => {
+    socket.on("data", () => {
+      socket.write("È\n", () => socket.resetAndDestroy());
+    });
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const { port } = server.address() as AddressInfo;
+  await using watch = await startWatch({ hostname: "127.0.0.1", port });
+  using client = await Deno.connect(watch.address);
+  assert.equal(await ask(client, "è\n"), "È\n");
+  const read = within(10, readAll(client));
+  await assert.rejects(read, Deno.errors.ConnectionReset);
+  await watch.script.stdoutMatch(/ <-+ RST -+ reset\n.* the server broke off/);
+  server.close();
 });
 
 Deno.test("watch - a client that never reads costs less than 10 MB, and the line says so", async () => {
@@ -258,7 +246,6 @@ Deno.test("watch - whatever is sent, and by client 1000, no line is wider than 8
     ['ciao, "è"\t\\\r\n', '"CIAO, \\"È\\"\\t"...'],
     [Uint8Array.of(0x31, 0xff, 0x0a), '"1\\xff\\n"'],
     ["😀".repeat(40), '"😀😀😀😀😀😀😀"...'],
-    ["1234567890123456\n", '"12345678901234"...'],
   ];
   for (const [sent, shown] of texts) {
     const bytes = await new Response(sent).bytes();
@@ -334,15 +321,8 @@ Deno.test({
 });
 
 Deno.test("watch - wrong input: one line, exit code 2; a port in use: 1", async () => {
-  const cases = [
-    "--port=1e3",
-    "--port=65536",
-    "--to=",
-    "--to=a:b",
-    "--to=0",
-    "--x",
-  ];
-  for (const wrong of [...cases, "--hostname=", "stray"]) {
+  const cases = "--port=65536 --to= --to=a:b --to=0 --x --hostname= stray";
+  for (const wrong of cases.split(" ")) {
     await using script = Script.start(WATCH, { args: [wrong] });
     const { code, stdout, stderr } = await script.ending();
     assert.match(stderr, /^watch: .*\n$/, wrong);
