@@ -15,11 +15,13 @@
  */
 
 import { Buffer } from "node:buffer";
+import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { parseArgs } from "node:util";
 import { readOptions, wholeNumber } from "./parts/options.ts";
 import { fail, messageOf } from "./parts/terminal.ts";
 import { type Address, format } from "./parts/tcp.ts";
+import { number } from "./parts/words.ts";
 
 const HELP = `Draws what a client and a server say to each other, and who waits.
 
@@ -30,9 +32,9 @@ usage: deno run --allow-net lib/watch.ts [options]
       --to [HOST:]PORT   where the server listens (6789)
   -h, --help`;
 
-/** Seconds after which a silence is explained. */
-const SILENCE = 3;
-/** Milliseconds: reads that follow each other faster are drawn as one line. */
+/** Milliseconds after which a silence is explained. */
+const SILENCE = 3000;
+/** Milliseconds: reads that come so soon after a first one share its line. */
 const TOGETHER = 10;
 /** Bytes of each line's text that are kept to be shown: more than fit. */
 const BEGINNING = 100;
@@ -53,33 +55,23 @@ function parse() {
     console.log(HELP);
     Deno.exit(0);
   }
-  if (values.hostname === "") throw new Error("--hostname must not be empty");
-  // PORT, HOST:PORT or [IPV6]:PORT; anything else is no port.
-  const [, host, port] = values.to.match(/^(?:(\[.+\]|[^:]+):)?([^:]*)$/) ??
-    [null, undefined, values.to];
-  const unbracketed = (name: string) => name.replace(/^\[(.*)\]$/, "$1");
-  return {
-    hostname: unbracketed(values.hostname),
-    port: wholeNumber("--port", values.port, 0, 65535),
-    to: {
-      hostname: unbracketed(host ?? "127.0.0.1"),
-      port: wholeNumber("--to", port!, 1, 65535),
-    },
+  const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
+  if (hostname === "") throw new Error("--hostname must not be empty");
+  const port = wholeNumber("--port", values.port, 0, 65535);
+  // PORT, HOST:PORT or [IPV6]:PORT.
+  const [, host, toPort] = values.to.match(/^(?:\[?(.*?)\]?:)?([^:]*)$/s)!;
+  const to = {
+    hostname: host || "127.0.0.1",
+    port: wholeNumber("--to", toPort!, 1, 65535),
   };
+  return { hostname, port, to };
 }
 
 /** Listens, and watches each client that comes. */
-function main({ hostname, port, to }: ReturnType<typeof parse>): void {
-  // node:net would throw where nobody can catch it.
-  const { state } = Deno.permissions.requestSync({ name: "net" });
-  if (state !== "granted") {
-    fail("watch", "no permission; run it with deno run --allow-net");
-  }
-  // Nothing is read before the server can have it.
-  const options = { ...AS_IT_IS, pauseOnConnect: true };
-  const listener = createServer(options, (client) => {
-    new Session(client, to);
-  });
+async function main(
+  { hostname, port, to }: ReturnType<typeof parse>,
+): Promise<void> {
+  const listener = createServer(AS_IT_IS, (client) => new Session(client, to));
   listener.on("error", (error) => {
     const where = format({ hostname, port });
     fail("watch", `cannot listen on ${where}: ${messageOf(error)}`);
@@ -87,18 +79,17 @@ function main({ hostname, port, to }: ReturnType<typeof parse>): void {
   listener.listen(port, hostname, () => {
     const { address, port } = listener.address() as AddressInfo;
     print(`listening on ${format({ hostname: address, port })}`);
-    print(`watching ${format(to)}; give your client port ${port} instead`);
+    print(`watching ${format(to)}`);
+    print(`give your client port ${port} instead`);
   });
-  let stopping = false;
-  Deno.addSignalListener("SIGINT", async () => {
-    const { connections, bytes } = totals;
-    if (stopping) return; // `deno task` passes Ctrl-C on a second time
-    stopping = true;
-    print(`${counted(connections, "connection")}, ${counted(bytes, "byte")}`);
-    setTimeout(() => Deno.exit(0), 500); // if nobody reads the picture
-    await picture.write(""); // all before it is written
-    Deno.exit(0);
-  });
+  // A promise resolves once; `deno task` passes Ctrl-C on a second time.
+  const stopped = Promise.withResolvers<void>();
+  Deno.addSignalListener("SIGINT", stopped.resolve);
+  await stopped.promise;
+  setTimeout(() => Deno.exit(0), 500); // if nobody reads the picture
+  const connections = counted(totals.connections, "connection");
+  await picture.write(`${connections}, ${counted(totals.bytes, "byte")}`);
+  Deno.exit(0);
 }
 
 /** What Ctrl-C tells. */
@@ -106,147 +97,89 @@ const totals = { connections: 0, bytes: 0 };
 
 // ------------------------------------------------------------- one connection
 
-/** The client or the server, as the other one sees it. */
-class Side {
-  /** Bytes that came from it. */
-  bytes = 0;
-  /** The last of them. */
-  last = 0;
-  /** It has sent its end of input. */
-  ended = false;
-
-  constructor(readonly name: "client" | "server", readonly socket: Socket) {}
-
-  /** Bytes that wait here because it does not read. */
-  get unread(): number {
-    return this.socket.writableNeedDrain ? this.socket.writableLength : 0;
-  }
-}
-
-/** Reads in a row from one side, which become one line. */
-interface Reads {
-  side: Side;
-  at: number;
-  count: number;
-  bytes: number;
-  beginning: Buffer;
-}
-
 /** A client's connection, and the one to the server that belongs to it. */
 class Session {
-  /** Those that are connected to the server. */
-  static readonly open = new Set<Session>();
   readonly #number = ++totals.connections;
-  readonly #to: Address;
-  readonly #client: Side;
-  readonly #server: Side;
-  /** Who was the last to send bytes, or to end its input. */
-  #lastToSend?: Side;
-  #reads?: Reads;
-  #together?: ReturnType<typeof setTimeout>;
+  readonly #client: Socket;
+  readonly #server: Socket;
+  /** Reads in a row from one side, which become one line. */
+  #reads?: { side: Socket; at: number; bytes: number; beginning: Buffer };
+  /** Who was the last to send bytes, or to close. */
+  #lastToSend?: Socket;
   #silence?: ReturnType<typeof setTimeout>;
 
   constructor(client: Socket, to: Address) {
-    const { hostname: host, port: toPort } = to;
-    const server = connect({ ...AS_IT_IS, host, port: toPort });
-    this.#to = to;
-    this.#client = new Side("client", client);
-    this.#server = new Side("server", server);
-    const { remoteAddress: hostname, remotePort: port } = client;
-    const left = `client ${format({ hostname: hostname!, port: port! })}`;
-    const right = `server ${format(to)}`;
+    const server = connect({ ...AS_IT_IS, host: to.hostname, port: to.port });
+    this.#client = client;
+    this.#server = server;
     print("");
-    this.#note(`${left} ${right.padStart(COLUMNS - STAMP - left.length - 1)}`);
-    client.on("error", () => this.#reset(this.#client, this.#server));
-    server.on("error", (error) => {
-      if (Session.open.has(this)) this.#reset(this.#server, this.#client);
-      else this.#unreachable(error);
-    });
-    server.on("connect", () => this.#connected());
-    client.on("close", () => this.#over());
-    server.on("close", () => this.#over());
+    client.on("error", () => this.#reset(client, server));
+    once(server, "connect").then(
+      () => this.#connected(to.port),
+      (error) => this.#unreachable(to.port, error),
+    );
+    this.#moved();
   }
 
   /** Passes everything on both ways, with its end and with backpressure. */
-  #connected(): void {
-    Session.open.add(this);
-    this.#draw(this.#client, "connect()", "active open", "accept()");
-    for (const side of [this.#client, this.#server]) {
-      side.socket.on("data", (chunk: Uint8Array) => this.#read(side, chunk));
-      side.socket.on("end", () => this.#end(side));
+  #connected(port: number): void {
+    const [client, server] = [this.#client, this.#server];
+    const left = `client port ${client.remotePort}`.padEnd(34);
+    print(`${this.#stamp()}${left}passive open: server port ${port}`);
+    this.#draw(client, "connect()", "active open", "accept()");
+    server.on("error", () => this.#reset(server, client));
+    for (const [side, other] of [[client, server], [server, client]] as const) {
+      side.on("data", (chunk: Uint8Array) => this.#read(side, chunk));
+      side.on("end", () => this.#end(side, other));
+      side.pipe(other);
     }
-    this.#client.socket.pipe(this.#server.socket);
-    this.#server.socket.pipe(this.#client.socket);
   }
 
-  /** Bytes came: they are drawn when no more follow at once. */
-  #read(side: Side, chunk: Uint8Array): void {
+  #unreachable(port: number, error: Error & { code?: string }): void {
+    this.#draw(this.#client, "connect()", "X");
+    const why = error.code === "ECONNREFUSED"
+      ? `nothing listens on port ${port}: start the server first`
+      : `the server cannot be reached: ${error.code}`;
+    print(this.#stamp() + why);
+    this.#client.destroy();
+  }
+
+  /** Bytes came: they are drawn together with those that follow at once. */
+  #read(side: Socket, chunk: Uint8Array): void {
     totals.bytes += chunk.length;
-    side.bytes += chunk.length;
-    side.last = chunk.at(-1)!;
     this.#lastToSend = side;
-    const now = performance.now();
-    // A flood is drawn once a second.
-    if (this.#reads?.side !== side || now - this.#reads.at > 1000) {
+    if (this.#reads?.side !== side) {
       this.#drawReads();
-      const beginning = Buffer.alloc(0);
-      this.#reads = { side, at: now, count: 0, bytes: 0, beginning };
+      const [at, beginning] = [performance.now(), Buffer.alloc(0)];
+      this.#reads = { side, at, bytes: 0, beginning };
+      setTimeout(() => this.#drawReads(), TOGETHER);
     }
     const reads = this.#reads;
-    reads.count += 1;
     reads.bytes += chunk.length;
     const more = chunk.subarray(0, BEGINNING - reads.beginning.length);
     reads.beginning = Buffer.concat([reads.beginning, more]);
-    clearTimeout(this.#together);
-    this.#together = setTimeout(() => this.#drawReads(), TOGETHER);
-    this.#moved();
   }
 
   #drawReads(): void {
     if (!this.#reads) return;
-    const { side, at, count, bytes, beginning } = this.#reads;
+    const { side, at, bytes, beginning } = this.#reads;
     this.#reads = undefined;
-    const label = counted(bytes, "byte");
-    const long = count > 1 ? `${counted(count, "read")}, ${label}` : label;
-    const fits = long.length <= ARROW - 5;
     const text = quoted(beginning, bytes);
-    this.#draw(side, text, fits ? long : label, "", at);
+    this.#draw(side, text, counted(bytes, "byte"), "", at);
   }
 
-  #end(side: Side): void {
-    const first = !this.#client.ended && !this.#server.ended;
-    const text = side === this.#client ? "end of input" : "close()";
-    side.ended = true;
+  #end(side: Socket, other: Socket): void {
     this.#lastToSend = side;
-    this.#draw(side, text, first ? "FIN: active close" : "FIN");
+    const text = side === this.#client ? "sends no more" : "close()";
+    this.#draw(side, text, other.readableEnded ? "FIN" : "FIN: active close");
   }
 
   /** One side has reset its connection: so is the other one's. */
-  #reset(from: Side, to: Side): void {
-    this.#draw(from, "reset", "RST");
-    this.#note(
-      `the ${from.name} broke off: it died, or closed with bytes unread`,
-    );
-    to.socket.resetAndDestroy();
-  }
-
-  #unreachable(error: Error): void {
-    const where = format(this.#to);
-    this.#draw(this.#client, "connect()", "X");
-    this.#note(
-      "code" in error && error.code === "ECONNREFUSED"
-        ? `nothing listens on ${where}: start the server first`
-        : `cannot reach ${where}: ${messageOf(error)}`,
-    );
-    this.#client.socket.destroy();
-  }
-
-  #over(): void {
-    const { socket: client } = this.#client;
-    const { socket: server } = this.#server;
-    if (!client.destroyed || !server.destroyed) return;
-    Session.open.delete(this);
-    clearTimeout(this.#silence);
+  #reset(side: Socket, other: Socket): void {
+    this.#draw(side, "reset", "RST");
+    const why = "broke off: it died, or closed with bytes unread";
+    print(`${this.#stamp()}the ${this.#name(side)} ${why}`);
+    other.resetAndDestroy();
   }
 
   /** Something has moved: a silence begins here at the earliest. */
@@ -254,150 +187,95 @@ class Session {
     clearTimeout(this.#silence);
     this.#silence = setTimeout(() => {
       const why = this.#whoWaits();
-      if (why) this.#note(`${SILENCE} s of silence: ${why}`);
-    }, 1000 * SILENCE);
+      if (why) print(`${this.#stamp()}silence: ${why}`);
+    }, SILENCE);
   }
 
   /** What holds the connection, out of what was seen. */
   #whoWaits(): string | undefined {
-    const client = this.#client;
-    const server = this.#server;
-    if (client.unread && server.unread) {
-      return "neither side reads; each waits until the other does";
+    const [client, server] = [this.#client, this.#server];
+    if (client.destroyed) return undefined; // it is over
+    if (server.connecting) return "the server's machine does not answer";
+    const deaf = [client, server].find((side) => side.writableNeedDrain);
+    if (deaf) return `the ${this.#name(deaf)} does not read; bytes wait here`;
+    if (client.readableEnded) {
+      return "the client has sent its FIN; the server has not closed";
     }
-    for (const side of [client, server]) {
-      if (!side.unread) continue;
-      const bytes = counted(side.unread, "byte");
-      return `the ${side.name} does not read; ${bytes} for it wait here`;
-    }
-    const answered = server.bytes > 0
-      ? `has sent ${counted(server.bytes, "byte")}`
-      : "has answered nothing";
-    if (client.ended) {
-      return `the client has ended its input, and waits; the server ` +
-        `${answered} and has not closed (no FIN)`;
-    }
-    if (server.ended) {
-      return this.#lastToSend === client
-        ? "the server has closed, and the client goes on sending"
-        : "the server has closed, and the client has not ended its input (no FIN)";
+    if (server.readableEnded) {
+      return "the server has closed; the client goes on (no FIN)";
     }
     if (!this.#lastToSend) return undefined; // both still think
-    if (this.#lastToSend === server) {
-      return `the server ${answered}, and waits; the client has ` +
-        `neither sent more nor ended its input (no FIN)`;
-    }
-    return `the client waits; the server has answered nothing since. ` +
-      this.#hint();
+    return this.#lastToSend === client
+      ? "the server does not answer; the client has sent no FIN"
+      : "the server has answered; the client has sent no FIN";
   }
 
-  /** What the server may be waiting for. */
-  #hint(): string {
-    const others = [...Session.open].filter((other) => other !== this);
-    if (this.#server.bytes === 0 && others.length > 0) {
-      return `Is it still busy with #${others[0].#number}?`;
-    }
-    return this.#client.last === 0x0a
-      ? "The client has not ended its input: does the server wait for that?"
-      : "The last line has no end (\\n): does the server wait for it?";
+  #name(side: Socket): string {
+    return side === this.#client ? "client" : "server";
   }
 
   // -------------------------------------------------------------- the picture
 
   /** One event: `text` on the side that did it, an arrow to the other one. */
   #draw(
-    side: Side,
+    side: Socket,
     text: string,
     label: string,
     effect = "",
-    at = performance.now(),
+    at?: number,
   ): void {
     this.#drawReads();
-    const client = side === this.#client;
-    const middle = ` ${label} `.padStart((ARROW + label.length) / 2, "-")
-      .padEnd(ARROW - 1, "-");
-    const line = client
-      ? `${padded(text, TEXT)} ${middle}> ${effect}`
-      : `${" ".repeat(TEXT)} <${middle} ${text}`;
-    print(this.#stamp(at) + coloured(line.trimEnd(), client ? CYAN : YELLOW));
+    const stamp = this.#stamp(at);
+    const dashes = COLUMNS - stamp.length - 2 * TEXT - 3; // and the arrow's head
+    const shaft = ` ${label} `.padStart((dashes + label.length) / 2 + 1, "-")
+      .padEnd(dashes, "-");
+    const spaces = " ".repeat(TEXT - columns(text));
+    const [line, colour] = side === this.#client
+      ? [`${text}${spaces} ${shaft}> ${effect}`.trimEnd(), CYAN]
+      : [`${" ".repeat(TEXT)} <${shaft} ${text}`, YELLOW];
+    print(stamp + (COLOURS ? `${colour}${line}\x1b[0m` : line));
     this.#moved();
   }
 
-  /** A sentence about the connection. */
-  #note(text: string): void {
-    const width = COLUMNS - STAMP;
-    const lines = text.match(
-      new RegExp(`.{1,${width}}(?= |$)|.{${width}}`, "g"),
-    )!;
-    lines.forEach((line, index) => {
-      const stamp = index === 0 ? this.#stamp(performance.now()) : "";
-      print(stamp.padEnd(STAMP) + line.trim());
-    });
-  }
-
-  #stamp(at: number): string {
-    clock ??= at;
-    const seconds = ((at - clock) / 1000).toFixed(3).slice(0, 7);
-    const number = `#${this.#number}`;
-    return `${number}${seconds.padStart(STAMP - 1 - number.length)} `;
+  /** The client's number, and the seconds since this program began. */
+  #stamp(at = performance.now()): string {
+    const seconds = (at / 1000).toFixed(3);
+    return `#${this.#number} `.padEnd(5) + `${seconds} `.padStart(8);
   }
 }
-
-/** When the first line was drawn. */
-let clock: number | undefined;
 
 const COLUMNS = 80;
-/** Columns of a line's number and time, of each side's text, and of the arrow. */
-const STAMP = 13;
+/** Columns of the text on each side. */
 const TEXT = 19;
-const ARROW = 27;
+/** What begins the colour of the client's lines, and of the server's. */
+const [CYAN, YELLOW] = ["\x1b[36m", "\x1b[33m"];
+const COLOURS = Deno.stdout.isTerminal() && !Deno.noColor;
 
 function counted(count: number, unit: string): string {
-  return `${count.toLocaleString("en-US")} ${unit}${count === 1 ? "" : "s"}`;
+  return `${number(count)} ${unit}${count === 1 ? "" : "s"}`;
 }
 
-/** The columns that a text takes on a terminal. */
-function width(text: string): number {
-  const seen = text.replace(/\p{M}/gu, ""); // accents over the letter before
-  return [...seen].length + (seen.match(WIDE)?.length ?? 0);
-}
-
-/** Characters of two columns. */
-const WIDE =
-  /\p{Emoji_Presentation}|\p{sc=Han}|\p{sc=Hira}|\p{sc=Kana}|\p{sc=Hang}|[\u3000-\u303f\uff01-\uff60\uffe0-\uffe6]/gu;
-
-/** A text with spaces up to a width. */
-function padded(text: string, columns: number): string {
-  return text + " ".repeat(Math.max(0, columns - width(text)));
+/** The columns that a text takes on a terminal: 😀 and 世 two, an accent none. */
+function columns(text: string): number {
+  return text.replace(/\p{M}/gu, "")
+    .replace(/[\u2e80-\u{10ffff}\p{Emoji_Presentation}]/gu, "..").length;
 }
 
 /** The beginning of what was sent, as it is written in a program, cut to fit. */
 function quoted(bytes: Buffer, total: number): string {
-  const pieces = bytes.toString("latin1").match(CHARACTER)!
-    .map((piece) => escaped(Buffer.from(piece, "latin1")));
-  const whole = `"${pieces.join("")}"`;
-  if (total === bytes.length && width(whole) <= TEXT) return whole;
-  let text = '"';
-  for (const piece of pieces) {
-    if (width(text + piece) > TEXT - 4) break;
-    text += piece;
-  }
-  return `${text}"...`;
-}
-
-/** The bytes of one character of UTF-8, or a byte that belongs to none. */
-const CHARACTER =
-  /[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}|[^]/g;
-
-/** A character as it is, if it can be seen and is one; `\n`, `\xff` if not. */
-function escaped(bytes: Buffer): string {
-  const character = bytes.toString();
-  if (/["\\\n\r\t]/.test(character)) {
-    return JSON.stringify(character).slice(1, -1);
-  }
-  if (/[^\p{C}\ufffd]/u.test(character)) return character;
-  return [...bytes].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`)
-    .join("");
+  const cut = bytes.length < total; // perhaps within a character
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  const text = decoder.decode(bytes, { stream: cut });
+  const isText = !text.includes("\ufffd");
+  const characters = [...(isText ? text : bytes.toString("latin1"))];
+  const escaped = () =>
+    JSON.stringify(characters.join("")).replace(
+      isText ? /\p{C}/gu : /[^ -~]/g,
+      (hidden) => `\\x${hidden.codePointAt(0)!.toString(16)}`,
+    );
+  if (!cut && columns(escaped()) <= TEXT) return escaped();
+  while (columns(escaped()) > TEXT - 3) characters.pop();
+  return `${escaped()}...`;
 }
 
 // -------------------------------------------------------------------- the log
@@ -406,30 +284,22 @@ function escaped(bytes: Buffer): string {
 const picture = new WritableStream<string>({
   async write(line) {
     // It fails if the reader has gone. The sessions go on.
-    await Deno.stdout.write(new TextEncoder().encode(line)).catch(() => {});
+    await Deno.stdout.write(new TextEncoder().encode(`${line}\n`))
+      .catch(() => {});
   },
 }, { highWaterMark: 1000 }).getWriter();
 
-/** Lines that found no room there. */
+/** Lines that found no room there, and that it does not tell of yet. */
 let lost = 0;
 
-/** Prints a line, or counts it if a thousand wait already. */
 function print(line: string): void {
   if (picture.desiredSize! <= 0) {
     lost += 1;
     return;
   }
-  if (lost > 0) picture.write(`${counted(lost, "line")} lost\n`);
+  if (lost > 0) picture.write(`${counted(lost, "line")} lost`);
   lost = 0;
-  picture.write(`${line}\n`);
+  picture.write(line);
 }
 
-/** The colours of the client's lines and of the server's, as terminals number them. */
-const [CYAN, YELLOW] = [36, 33];
-const COLOURS = Deno.stdout.isTerminal() && !Deno.noColor;
-
-function coloured(text: string, colour: number): string {
-  return COLOURS ? `\x1b[${colour}m${text}\x1b[0m` : text;
-}
-
-if (import.meta.main) main(readOptions("watch", parse));
+if (import.meta.main) await main(readOptions("watch", parse));
