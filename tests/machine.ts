@@ -4,6 +4,29 @@
 
 import { delimiter, join } from "node:path";
 
+/** The folder of ordinary servers and clients, in several languages. */
+export const PEERS: string = join(import.meta.dirname!, "peers");
+
+/**
+ * Clients that send their whole input, half-close, and print the reply to the end:
+ * what has to be installed, and the command.
+ */
+export const CLIENTS: [
+  program: string,
+  command: (port: number) => string[],
+][] = [
+  ["nc", (port) => [
+    "nc",
+    ...(Deno.build.os === "darwin" ? [] : ["-N"]), // Apple's does so by itself
+    ...["127.0.0.1", `${port}`],
+  ]],
+  ["ncat", (port) => ["ncat", "127.0.0.1", `${port}`]],
+  // -t is how long it waits for replies after the end of its input.
+  ["socat", (port) => ["socat", "-t", "10", "-", `TCP:127.0.0.1:${port}`]],
+  ["python3", (port) => ["python3", `${PEERS}/client.py`, `${port}`]],
+  ["java", (port) => ["java", `${PEERS}/Client.java`, `${port}`]],
+];
+
 /** A wrapper that gives a command a terminal; it is written in Python. */
 export const TERMINAL = [
   "python3",
@@ -40,7 +63,9 @@ export function freePort(): number {
 /** Whether this machine has a program, to skip a test that needs it. */
 export function has(program: string): boolean {
   const folders = (Deno.env.get("PATH") ?? "").split(delimiter);
-  const name = Deno.build.os === "windows" ? `${program}.exe` : program;
+  // Java runs a source file only if it has its compiler.
+  const needed = program === "java" ? "javac" : program;
+  const name = Deno.build.os === "windows" ? `${needed}.exe` : needed;
   return folders.some((folder) => {
     try {
       // Where there is no Node, Deno puts itself on the PATH as "node".

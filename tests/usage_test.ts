@@ -33,6 +33,10 @@ const MISTAKES: [program: string, typed: string, says: string][] = [
   [LOAD, "--clients=1,,2", 'from 1 to 1000000, not ""'],
   [LOAD, "--text=klingon", 'not "klingon"'],
   [LOAD, "stray", "'stray'"],
+  [WATCH, "--port=65536", 'from 0 to 65535, not "65536"'],
+  [WATCH, "--to=a:b", 'from 1 to 65535, not "b"'],
+  [WATCH, "--to=", 'from 1 to 65535, not ""'],
+  [WATCH, "--hostname=", "--hostname must not be empty"],
 ];
 
 Deno.test("usage - a mistake is one line that names it, exit code 2", async (t) => {
