@@ -138,20 +138,19 @@ async function sendAndRead(
 ): Promise<void> {
   using socket = await Deno.connect(address);
   const { text, reply } = someLines(most);
-  const sent = send(socket, text).then(() => socket.closeWrite());
+  const send = async () => {
+    for (let at = 0; at < text.length;) { // in pieces, wherever that cuts it
+      const piece = text.subarray(at, at + 1 + some(200_000));
+      await writeAll(socket, piece);
+      at += piece.length;
+    }
+    await socket.closeWrite();
+  };
+  const sent = send();
   const expected = expectBytes(socket, reply, () => beforeRead(sent));
   await Promise.all([sent, expected]);
   const more = await socket.read(new Uint8Array(1));
   assert.equal(more, null, "more bytes than the reply has");
-}
-
-/** Sends a text in pieces of any size, wherever that cuts it. */
-async function send(socket: Deno.TcpConn, text: Uint8Array): Promise<void> {
-  for (let at = 0; at < text.length;) {
-    const piece = text.subarray(at, at + 1 + some(200_000));
-    await writeAll(socket, piece);
-    at += piece.length;
-  }
 }
 
 /** Reads until the reply is there and compares every byte. */
@@ -204,9 +203,9 @@ await using server = new Deno.Command(Deno.execPath(), {
   args: ["run", "--allow-net", SERVER, "--port", "0", "--idle-timeout", "5"],
   stdout: "piped",
 }).spawn();
-let isStopped = false;
+let isOver = false;
 server.status.then(({ code }) => {
-  if (!isStopped) fail("soak", `the server died, with exit code ${code}`);
+  if (!isOver) fail("soak", `the server died, with exit code ${code}`);
 });
 const address = await new Promise<Address>((listens) => {
   const input = Readable.fromWeb(server.stdout);
@@ -242,7 +241,7 @@ const allGone = Promise.all(clients).then(async () => {
 const inTime = await within(60 * (minutes + 1), allGone);
 const kept = descriptors() - descriptorsBefore;
 const after = memory(server.pid, "VmRSS");
-isStopped = true;
+isOver = true;
 server.kill();
 const { code } = await server.status;
 
