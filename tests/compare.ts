@@ -25,9 +25,6 @@ import { lines } from "../lib/parts/texts.ts";
 import { has, memory } from "./machine.ts";
 import { CLIENT, SERVER } from "./pair.ts";
 
-/** Holds what is compiled, and the file that clients send. */
-const SCRATCH = Deno.makeTempDirSync({ prefix: "uppercase-compare-" });
-
 // ------------------------------------------------------------------- programs
 
 /** A server or a client. Its commands are for the shell, in the folder `peers`. */
@@ -143,23 +140,18 @@ const CLIENT_LOADS: Record<string, Measure> = {
 };
 
 function measureBulk(text: string, clients: number): Measure {
-  return async (address) =>
-    (await bulk(address, { text, clients })).megabytesPerSecond;
+  return async (address) => {
+    return (await bulk(address, { text, clients })).megabytesPerSecond;
+  };
 }
 
 function measureMessages(connections: number): Measure {
-  return async (address) =>
-    (await messages(address, { connections })).messagesPerSecond / 1000;
+  return async (address) => {
+    return (await messages(address, { connections })).messagesPerSecond / 1000;
+  };
 }
 
 // -------------------------------------------------------------------- measure
-
-/** A program that takes part. */
-interface Entrant extends Program {
-  name: string;
-  /** Where it listens, or where its server does. */
-  address: Address;
-}
 
 /**
  * Starts the servers, or for each client a server.ts, and warms them up: then what
@@ -168,10 +160,10 @@ interface Entrant extends Program {
 async function startAll(
   programs: Record<string, Program>,
   running: AsyncDisposableStack,
-): Promise<Entrant[]> {
+): Promise<(Program & { name: string; address: Address })[]> {
   const entrants = [];
   for (const [name, program] of Object.entries(programs)) {
-    if (values.programs?.split(",").includes(name) === false) continue;
+    if (!values.programs.split(",").includes(name)) continue;
     progress(`warm-up: ${name}`);
     const { build, command } = program;
     const [needed] = (build ?? command).split(" ");
@@ -242,9 +234,8 @@ function cells(title: string, [ours, ...others]: number[][]): string[] {
       const ratios = values.map((value, round) =>
         title.endsWith("/s") ? ours[round] / value : value / ours[round]
       );
-      const figure = median(values);
-      if (Number.isNaN(figure)) return "-";
-      return `${number(figure)} (${number(median(ratios))})`;
+      const figure = number(median(values));
+      return figure === "-" ? "-" : `${figure} (${number(median(ratios))})`;
     }),
   ];
 }
@@ -258,32 +249,43 @@ function median(values: number[]): number {
 
 /** Three digits, or more where the number has more before the point. */
 function number(value: number): string {
+  if (Number.isNaN(value)) return "-";
   return value >= 100 ? value.toFixed() : value.toPrecision(3);
 }
 
 // -------------------------------------------------------------------- program
 
+const names = [...Object.keys(SERVERS), ...Object.keys(CLIENTS)];
 const { values } = parseArgs({
   options: {
     load: { type: "string", default: "" },
-    programs: { type: "string" },
+    programs: { type: "string", default: names.join() },
     rounds: { type: "string", default: "3" },
   },
 });
 const rounds = wholeNumber("--rounds", values.rounds, 1, 99);
 
-addEventListener("unload", () => Deno.removeSync(SCRATCH, { recursive: true }));
-Deno.addSignalListener("SIGINT", () => Deno.exit(130));
-const text = lines("ascii", 1e6);
-for (let megabytes = 0; megabytes < 300; megabytes++) {
-  Deno.writeTextFileSync(`${SCRATCH}/text`, text, { append: true });
+/** Holds what is compiled, and the text that clients send. */
+const SCRATCH = Deno.makeTempDirSync();
+const removeScratch = () => Deno.removeSync(SCRATCH, { recursive: true });
+Deno.addSignalListener("SIGINT", () => {
+  removeScratch();
+  Deno.exit(130);
+});
+try {
+  const text = lines("ascii", 1e6);
+  for (let megabytes = 0; megabytes < 300; megabytes++) {
+    Deno.writeTextFileSync(`${SCRATCH}/text`, text, { append: true });
+  }
+  const tables = await compare(SERVERS, SERVER_LOADS) +
+    await compare(CLIENTS, CLIENT_LOADS);
+  progress("");
+  console.log(
+    `${cpus()[0].model}, ${cpus().length} cores, Deno ${Deno.version.deno}\n` +
+      `Medians, rounds: ${rounds}. In brackets: how many times better the ` +
+      `first column is.\n\n${tables}`,
+  );
+} finally {
+  removeScratch();
 }
-const tables = await compare(SERVERS, SERVER_LOADS) +
-  await compare(CLIENTS, CLIENT_LOADS);
-progress("");
-console.log(
-  `${cpus()[0].model}, ${cpus().length} cores, Deno ${Deno.version.deno}\n` +
-    `Medians, rounds: ${rounds}. In brackets: how many times better ` +
-    `the first column is.\n\n${tables}`,
-);
 Deno.exit(); // the signal's listener would keep the program waiting
