@@ -18,7 +18,7 @@ import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { bulk, hold, messages } from "../lib/load.ts";
 import { wholeNumber } from "../lib/parts/options.ts";
-import { Script } from "../lib/parts/process.ts";
+import { listening, run, Script } from "../lib/parts/process.ts";
 import type { Address } from "../lib/parts/tcp.ts";
 import { messageOf, progress } from "../lib/parts/terminal.ts";
 import { lines } from "../lib/parts/texts.ts";
@@ -83,13 +83,6 @@ function start(command: string, port = 0): Script {
   });
 }
 
-/** Starts a server, and waits until it listens. */
-async function startServer(command: string) {
-  const script = start(command);
-  const [, port] = await script.stdoutMatch(/listening on .*:([0-9]+)$/m);
-  return { script, address: { hostname: "127.0.0.1", port: Number(port) } };
-}
-
 // ---------------------------------------------------------------------- loads
 
 /**
@@ -109,20 +102,20 @@ const SERVER_LOADS: Record<string, Measure> = {
   "100 clients: kmsg/s": measureMessages(100),
   "2000 clients: kmsg/s": measureMessages(2000),
   "quiet client: KB": async (_, command) => {
-    const { script, address } = await startServer(command);
-    await using _script = script;
+    await using server = await listening(start(command));
+    const { address, script: { pid } } = server;
     using _one = await hold(address, { connections: 1 });
-    const before = memory(script.pid, "VmRSS");
+    const before = memory(pid, "VmRSS");
     using _all = await hold(address, { connections: 8000, timeout: 30 });
-    return (memory(script.pid, "VmRSS") - before) / 8000 / 1000;
+    return (memory(pid, "VmRSS") - before) / 8000 / 1000;
   },
 };
 
 const CLIENT_LOADS: Record<string, Measure> = {
   "300 MB from a file: s": async ({ port }, command) => {
     const begin = performance.now();
-    await using client = start(`${command} <"$SCRATCH/text" >/dev/null`, port);
-    const { code, stderr } = await client.ending();
+    const client = start(`${command} <"$SCRATCH/text" >/dev/null`, port);
+    const { code, stderr } = await run(client);
     if (code !== 0) throw new Error(`exit code ${code}: ${stderr}`);
     return (performance.now() - begin) / 1000;
   },
@@ -171,10 +164,9 @@ async function startAll(
       note(`${name} is left out: there is no ${needed} here`);
       continue;
     }
-    if (build) await start(build).ending();
+    if (build) await run(start(build));
     const server = programs === SERVERS ? program : SERVERS["server.ts"];
-    const { script, address } = await startServer(server.command);
-    running.use(script);
+    const { address } = running.use(await listening(start(server.command)));
     await bulk(address, { megabytes: 50 });
     await messages(address, { seconds: 0.5 });
     entrants.push({ name, ...program, address });

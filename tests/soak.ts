@@ -20,17 +20,13 @@ import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import {
-  type Address,
-  readAll,
-  reset,
-  within,
-  writeAll,
-} from "../lib/parts/tcp.ts";
+import { type Address, reset, within, writeAll } from "../lib/parts/tcp.ts";
 import { fail, messageOf } from "../lib/parts/terminal.ts";
 import { lines, SENTENCES } from "../lib/parts/texts.ts";
+import { difference } from "../lib/parts/words.ts";
 import { memory } from "./machine.ts";
 import { SERVER } from "./pair.ts";
+import { readAll } from "./sockets.ts";
 
 /**
  * Megabytes that the server may hold when all clients have gone: one and a half
@@ -164,8 +160,10 @@ async function expectBytes(
     const count = await socket.read(buffer);
     assert.ok(count, `only ${at} of ${reply.length} bytes came`);
     const came = buffer.subarray(0, count);
-    const isSame = Buffer.compare(came, reply.subarray(at, at + count)) === 0;
-    assert.ok(isSame, `wrong bytes between byte ${at} and byte ${at + count}`);
+    const expected = reply.subarray(at, at + count);
+    if (Buffer.compare(came, expected) !== 0) {
+      throw new Error(difference(came, expected, at));
+    }
     at += count;
     verified += count;
   }
@@ -197,6 +195,7 @@ if (!(minutes > 0)) {
   fail("soak", `--minutes must be a number, not "${values.minutes}"`, 2);
 }
 
+// No Script, which would keep half an hour of its log in memory.
 await using server = new Deno.Command(Deno.execPath(), {
   // Silent clients leave while we watch.
   args: ["run", "--allow-net", SERVER, "--port", "0", "--idle-timeout", "5"],

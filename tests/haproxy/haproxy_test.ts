@@ -4,24 +4,18 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Script } from "../../lib/parts/process.ts";
-import {
-  type Address,
-  readAll,
-  talk,
-  within,
-  writeAll,
-} from "../../lib/parts/tcp.ts";
+import { run, Script, type Server } from "../../lib/parts/process.ts";
+import { type Address, within, writeAll } from "../../lib/parts/tcp.ts";
 import { freePort, has } from "../machine.ts";
 import {
   expectUpper,
   expectUppercase,
   ROOT,
-  type Server,
   startClient,
   startServer,
   TEXT,
 } from "../pair.ts";
+import { readAll, talk } from "../sockets.ts";
 
 Deno.test("haproxy - three servers are as one", {
   ignore: !has("haproxy"),
@@ -54,7 +48,7 @@ Deno.test("haproxy - three servers are as one", {
       await script.stdoutMatch(/stopping, /);
       await expectAnswers(address); // HAProxy has not noticed yet
       for (const expectRest of transfers) await expectRest();
-      const { code, stdout } = await script.ending();
+      const { code, stdout } = await script.exit();
       assert.equal(code, 0);
       assert.match(stdout, / 6000000 bytes in, 6000000 bytes out, [0-9.]+ s\n/);
 
@@ -67,15 +61,14 @@ Deno.test("haproxy - three servers are as one", {
   );
 
   await t.step("every byte comes to client.ts", async () => {
-    await using client = startClient(address);
-    await expectUppercase(client, "perché no? ".repeat(500_000));
+    await expectUppercase(startClient(address), "perché no? ".repeat(500_000));
   });
 
   await t.step("all promises of such a service are kept", async () => {
-    await using checks = Script.start(join(ROOT, "lib/conformance.ts"), {
+    const checks = Script.start(join(ROOT, "lib/conformance.ts"), {
       args: ["--port", `${port}`, "--strict"],
     });
-    const { code, stdout } = await checks.ending();
+    const { code, stdout } = await run(checks);
     assert.equal(code, 0, `a promise was not kept:\n${stdout}`);
   });
 });
