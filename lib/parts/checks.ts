@@ -9,15 +9,8 @@
  */
 
 import { setTimeout as pause } from "node:timers/promises";
-import { NEVER_CLOSES, ONE_AT_A_TIME } from "./causes.ts";
-import {
-  Broken,
-  type Circumstances,
-  type ReadOptions,
-  type Service,
-  type Step,
-  type TestClient,
-} from "./service.ts";
+import { DECODER, NEVER_CLOSES } from "./causes.ts";
+import { Broken, type Service, type Step } from "./service.ts";
 import { reset, within } from "./tcp.ts";
 import { number } from "./words.ts";
 
@@ -70,10 +63,8 @@ export const checks: Check[] = [
     promise: "a line comes back in uppercase",
     oneLine: true,
     // The first client has asked for it already.
-    run: (service) => {
-      if (service.first) throw service.first;
-      return Promise.resolve();
-    },
+    run: (service) =>
+      service.first ? Promise.reject(service.first) : Promise.resolve(),
   },
   {
     name: "untouched",
@@ -140,23 +131,16 @@ export const checks: Check[] = [
     name: "interactive",
     promise: "the reply to a line comes before the end of input",
     oneLine: true,
+    // The first client has asked for it already.
     async run(service) {
-      const client = await service.connect();
-      client.send("hello\n");
-      const answers = () => client.until(() => client.count > 0);
-      if (await answers()) return;
-      client.end();
-      const late = await answers();
+      if (service.answersAtOnce) return;
+      if (service.served === 0) throw service.first;
       throw new Broken(
-        '"hello\\n", and then nothing: the input stayed open',
-        `nothing in ${service.timeout} s, ` +
-          `${late ? "and the reply" : "nor"} after the end of input`,
-        late
-          ? "it replied only after the end of input: it reads everything " +
-            "before it writes, or keeps the reply in a buffer; write (and " +
-            "flush) inside the loop that reads"
-          : "it reads and does not write, or never flushes what it has " +
-            "written, or never read: look at its own output for an error",
+        "a line, and then nothing: the input stayed open",
+        `nothing in ${service.timeout} s, and the reply after the end of input`,
+        "it replied only after the end of input: it reads everything before it " +
+          "writes, or keeps the reply in a buffer; write (and flush) inside the " +
+          "loop that reads",
       );
     },
   },
@@ -201,68 +185,80 @@ export const checks: Check[] = [
     promise: "two clients at once do not wait for each other, nor mix",
     run: (service) => {
       const second = () =>
-        service.expect("second\n", "SECOND\n", { others: /FIRST/, beside: 1 });
+        service.expect("second\n", "SECOND\n", {
+          others: /FIRST/,
+          ifNothing: ONE_AT_A_TIME,
+        });
       return service.converse([
         { send: "the first ", reply: "", meanwhile: second },
         { send: "client\n", reply: "THE FIRST CLIENT\n", meanwhile: second },
-      ], { others: /SECOND/, rush: true });
+      ], { others: /SECOND/, ifNothing: SHARED });
     },
   },
   {
     name: "hundred",
     promise: "100 clients at once each get their own reply",
     async run(service) {
-      const clients: Member[] = [];
+      const member = (name: number, steps: Partial<Step>[], cause: string) => {
+        const send = `client ${1000 + name} says a line of its own\n`;
+        const reply = send.toUpperCase();
+        return service.converse(
+          steps.map((step) => ({ send, reply, ...step })),
+          {
+            others: new RegExp(`CLIENT (?!${1000 + name})\\d{4}`),
+            ifNothing: cause,
+            impatient: true,
+          },
+        );
+      };
+      // One after the other: a short queue for accept() is no fault. And then
+      // all at once, many times: threads must meet to disturb each other.
+      const rounds = service.answersAtOnce && !service.oneReply ? 20 : 0;
+      const all = Promise.withResolvers<void>();
+      const clients: Promise<void>[] = [];
       while (clients.length < 100) {
-        const one = await join(service, clients.length);
-        // Not sooner the next: a short queue for accept() is no fault.
-        if (service.answersAtOnce) {
-          await hears(service, one, 1, { beside: clients.length });
-        }
-        clients.push(one);
+        const served = Promise.withResolvers<void>();
+        const meanwhile = () => (served.resolve(), all.promise);
+        const client = member(
+          clients.length,
+          [{ meanwhile }, ...Array(rounds).fill({})],
+          clients.length === 1 ? ONE_AT_A_TIME : POOL,
+        );
+        await Promise.race([served.promise, client]);
+        clients.push(client);
       }
-      // And now all at once, many times: threads must meet to disturb each other.
-      const rounds = service.answersAtOnce && !service.oneReply ? 21 : 1;
-      for (let round = 2; round <= rounds; round++) {
-        for (const { client, line } of clients) client.send(line);
-        await Promise.all(clients.map((one) => hears(service, one, round)));
-      }
-      await Promise.all(clients.map((one) => leaves(service, one, rounds)));
+      all.resolve();
+      await Promise.all(clients);
       // Clients that connect at the same moment: five, since the queue for
       // accept() may be that short, but again and again.
       const end = performance.now() + 2000;
       for (let rush = 0; rush < 50 && performance.now() < end; rush++) {
         const names = [1, 2, 3, 4, 5];
-        const five = await Promise.all(names.map((n) => join(service, n)));
-        await Promise.all(five.map(async (one) => {
-          if (service.answersAtOnce) {
-            await hears(service, one, 1, { rush: true });
-          }
-          await leaves(service, one, 1);
-        }));
+        await Promise.all(names.map((name) => member(name, [{}], SHARED)));
       }
     },
   },
   {
     name: "pause",
-    promise: "a client that pauses for 2.5 s between two lines is served",
+    promise: "a client that says nothing for 2.5 s is served after that",
     run: (service) =>
       service.converse([
-        { send: "one\n", reply: "ONE\n", meanwhile: () => pause(2500) },
-        { send: "two\n", reply: "TWO\n" },
-      ], { paused: true }),
+        { send: "", reply: "", meanwhile: () => pause(2500) },
+        { send: "hello\n", reply: "HELLO\n" },
+      ], { ifNothing: TIME_LIMIT }),
   },
   {
     name: "slow-reader",
     promise: "a client that reads late and slowly gets all bytes (10 MB)",
     async run(service) {
-      const reads = (size: number, options: ReadOptions) => {
-        const text = numbered(size);
-        return service.expect(text, text.toUpperCase(), {
-          ...options,
-          endAtOnce: true,
+      const reads = (
+        size: number,
+        wait: () => Promise<void>,
+        atMost?: number,
+      ) =>
+        service.expect(numbered(size), numbered(size).toUpperCase(), {
+          ...{ beforeRead: wait, atMost, endAtOnce: true },
         });
-      };
       // A server that closes at the end of input loses what it has yet to write.
       // It has something to write and nothing to read when the reply is a little
       // longer than what the system takes for a client that reads nothing.
@@ -270,13 +266,11 @@ export const checks: Check[] = [
       const room = await roomForReplies().catch(() => 4_200_000);
       for (let more = -16_000; more < 96_000; more += 4_000) {
         const late = pause(60); // until then even a busy server has read all
-        await reads(room + more, { beforeRead: () => late });
+        await reads(room + more, () => late);
       }
       let wait = 100; // all buffers are full by then
-      await reads(10_000_000, {
-        beforeRead: () => pause(wait).then(() => wait = 1),
-        atMost: 16 * 1024,
-      });
+      const slowly = () => pause(wait).then(() => void (wait = 1));
+      await reads(10_000_000, slowly, 16 * 1024);
     },
   },
   {
@@ -379,8 +373,7 @@ export const checks: Check[] = [
       await survives(
         service,
         "bytes that are no UTF-8 (00 ff c3 28 ed a0 80 0a f0 9f)",
-        "the decoder's error ended the whole server: let it replace what it " +
-          "cannot read, or catch the error and close that one connection",
+        DECODER,
       );
     },
   },
@@ -398,19 +391,9 @@ export const checks: Check[] = [
         "the end of input came instead of a line, and the server took it for " +
           "one: readLine() gives null, recv() and read() give 0 bytes; test it",
       );
-      if (client.count > 0) {
-        throw service.wrong(client, [""], "", { shown: sent });
-      }
-      if (client.ending === "closed") return;
-      throw new Broken(
-        sent,
-        client.ending === "reset"
-          ? "a reset"
-          : `no close of the connection in ${service.timeout} s`,
-        client.ending === "reset"
-          ? "it breaks the connection off; look at its own output for an error"
-          : NEVER_CLOSES,
-      );
+      if (client.count === 0 && client.ending === "closed") return;
+      const ifNothing = client.ending ? "" : NEVER_CLOSES;
+      throw service.wrong(client, [""], "", { ifNothing });
     },
   },
   {
@@ -425,12 +408,12 @@ export const checks: Check[] = [
         const resetting = reset(service.address, async (send, reply) => {
           send("hello\n");
           // Clients are accepted in turn: the next one's reply tells as much.
-          if (service.answersAtOnce) await within(service.timeout, reply);
+          if (service.answersAtOnce) await service.wait(reply);
           else await service.answers();
           // Once where the server reads, once where it may be writing.
           if (count % 2 === 0) send("hello\n");
         });
-        await within(service.timeout, resetting);
+        await service.wait(resetting);
         await survives(service, sent, cause);
       }
       for (let count = 1; count <= 20; count++) {
@@ -453,7 +436,7 @@ export const checks: Check[] = [
       let count = 0;
       while (count < 1000 && performance.now() < end) {
         const ten = Array.from({ length: 10 }, () => reset(service.address));
-        const connected = await within(service.timeout, Promise.all(ten));
+        const connected = await service.wait(Promise.all(ten));
         if (connected?.every((yes) => yes) !== true) break;
         count += ten.length;
       }
@@ -470,19 +453,38 @@ export const checks: Check[] = [
 
 // ------------------------------------------------------- what checks have in common
 
-const NUMBERED = "line 0000000 of a text that has to stay in order\n";
+const ONE_AT_A_TIME =
+  "clients wait for each other: accept and serve run in turn, or a write to " +
+  "one client holds up all; serve each client in a thread or task of its own";
 
-/** So many of these lines as a check has asked for: megabytes, made once. */
-let made = "";
+const POOL =
+  "only so many clients are served at a time, and the next ones wait " +
+  "until one of them leaves: a pool of threads that is smaller than the number " +
+  "of clients, or a limit; give each client a thread or task of its own";
 
-/** Numbered lines, none of which is like another: at least so many bytes. */
+const SHARED =
+  "a client that is not alone gets no reply: probably all threads " +
+  "share one variable for the connection (a global one, or &fd for " +
+  "pthread_create()), and accept() writes the next one into it; give each " +
+  "thread its own copy";
+
+const TIME_LIMIT =
+  "it gave up a client that paused: a person who types needs " +
+  "minutes, so let the time limit of a read be long, or have none";
+
+/** Numbered lines, none of which is like another: so many bytes, or a few less. */
 function numbered(size: number): string {
-  const count = Math.ceil(size / NUMBERED.length);
-  for (let line = made.length / NUMBERED.length; line < count; line++) {
-    made += NUMBERED.replace("0000000", String(line).padStart(7, "0"));
+  let line = made.length / 50;
+  while (made.length < size) {
+    made += `line ${
+      String(line++).padStart(7, "0")
+    } of a text that has to stay in order.\n`;
   }
-  return made.slice(0, count * NUMBERED.length);
+  return made.slice(0, size - size % 50);
 }
+
+/** The lines that a check has asked for. */
+let made = "";
 
 /** Bytes that the system takes for a client which does not read. */
 async function roomForReplies(): Promise<number> {
@@ -498,56 +500,6 @@ async function roomForReplies(): Promise<number> {
     if (taken === undefined) return count;
     count += taken;
   }
-}
-
-/** One of a hundred clients, and the line that it says. */
-interface Member {
-  client: TestClient;
-  line: string;
-}
-
-/** Connects one of many clients, which says a line of its own. */
-async function join(service: Service, count: number): Promise<Member> {
-  const name = String(count).padStart(3, "0");
-  const line = `client ${name} says a line of its own\n`;
-  const client = await service.connect();
-  client.send(line);
-  return { client, line };
-}
-
-/** Waits until a client has heard its line so many times, and no more. */
-async function hears(
-  service: Service,
-  { client, line }: Member,
-  times: number,
-  circumstances: Circumstances = {},
-): Promise<void> {
-  const sent = line.repeat(times);
-  const wanted = sent.toUpperCase();
-  await client.until(() => client.count >= wanted.length);
-  if (client.count > 0) service.served += 1;
-  if (client.text === wanted) return;
-  const { beside, rush } = circumstances;
-  const shown = rush
-    ? "a line from each of five clients that connected at the same moment"
-    : beside === undefined
-    ? "lines from each of 100 clients, all connected"
-    : `a line, while ${beside} clients that had a reply are connected`;
-  const others = new RegExp(`CLIENT (?!${line.slice(7, 10)})\\d\\d\\d`);
-  const all = { ...circumstances, others, shown };
-  throw service.wrong(client, [sent], wanted, all);
-}
-
-/** A client ends its input, and has heard its line so many times. */
-async function leaves(
-  service: Service,
-  one: Member,
-  times: number,
-): Promise<void> {
-  one.client.end();
-  if (service.closes) await one.client.ended();
-  await hears(service, one, times);
-  one.client.close();
 }
 
 /** Throws unless the service still answers a new client, asked so many times. */
@@ -570,14 +522,14 @@ async function survives(
 
 /** Ends its input and leaves with the reply unread, which is a reset. */
 async function leaveUnread(service: Service): Promise<void> {
-  const never = new Promise<never>(() => {});
   const client = await service.connect({
-    beforeRead: () => client.count === 0 ? Promise.resolve() : never,
+    // It reads once, and never again.
+    beforeRead: async () => client.count > 0 && await new Promise(() => {}),
     atMost: 6,
   });
   client.send(numbered(60_000));
   client.end();
   await client.until(() => client.count > 0);
-  await within(service.timeout, client.sending);
+  await service.wait(client.sending);
   client.close();
 }

@@ -6,6 +6,8 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
+
 /**
  * How a reply ended: the server closed or reset the connection, or the client
  * gave up, because bytes came without end or too slowly. Undefined: it has not.
@@ -22,17 +24,14 @@ export function describe(
   timeout: number,
 ): string {
   const then = {
-    "closed": "the connection was closed",
-    "reset": "the connection was reset",
-    "endless": "more and more",
-    "too slow": "no more, at less than 100 KB a second",
-  }[ending!] ?? `nothing more in ${timeout} s`;
-  if (bytes.length === 0) {
-    return ending ? `nothing, ${then}` : `nothing in ${timeout} s`;
-  }
-  const end = ending === "endless" || bytes.length < wanted.length
-    ? `, then ${then}`
-    : "";
+    "closed": "then the connection was closed",
+    "reset": "then the connection was reset",
+    "endless": "and more and more",
+    "too slow": "and the rest at less than 100 KB a second",
+  }[ending!] ?? `then silence for ${timeout} s`;
+  if (bytes.length === 0) return `nothing, ${then}`;
+  const short = bytes.length < wanted.length || ending === "endless";
+  const end = short ? `, ${then}` : "";
   if (wanted.length <= SHORT) {
     return `${quote(bytes)}${end}; wanted ${quote(wanted)}`;
   }
@@ -41,9 +40,10 @@ export function describe(
   let at = 0;
   while (at < bytes.length && bytes[at] === wanted[at]) at++;
   if (at === bytes.length) return count;
-  const from = Math.max(0, at - 10);
   const [here, there] = [bytes, wanted].map((all) =>
-    JSON.stringify(new TextDecoder().decode(all.subarray(from, from + 40)))
+    JSON.stringify(
+      String(Buffer.from(all.subarray(Math.max(0, at - 10), at + 30))),
+    )
   );
   return `${count}; from byte ${number(at + 1)} on it is other text: ` +
     `${here}, wanted ${there}`;
@@ -51,21 +51,21 @@ export function describe(
 
 /** Text between quotes, shortened; bytes that are no text as hexadecimal. */
 export function quote(bytes: Uint8Array): string {
-  const shown = bytes.subarray(0, bytes.length > SHORT ? 40 : SHORT);
-  const all = shown.length === bytes.length;
-  let text: string;
+  if (bytes.length > SHORT) {
+    return `${number(bytes.length)} bytes: ${
+      quote(bytes.subarray(0, 40))
+    } and so on`;
+  }
   try {
     const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-    // A long text may be cut inside a character.
-    text = JSON.stringify(decoder.decode(shown, { stream: !all }));
-    // Invisible characters are named, and twenty of one kind not counted out.
-    text = text.replaceAll("\uFEFF", "\\uFEFF")
-      .replace(/(\\u0000){4,}/g, "\\u0000…");
+    // Invisible characters are named, and many zero bytes not counted out.
+    return JSON.stringify(decoder.decode(bytes))
+      .replaceAll("\uFEFF", "\\uFEFF").replace(/(\\u0000){4,}/g, "\\u0000…");
   } catch {
-    text = "the bytes " +
-      [...shown].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+    return `the bytes ${
+      Buffer.from(bytes).toString("hex").replace(/..(?=.)/g, "$& ")
+    }`;
   }
-  return all ? text : `${number(bytes.length)} bytes: ${text} and so on`;
 }
 
 /** A number as people write it: 10,000,000. */
