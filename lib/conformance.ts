@@ -245,7 +245,7 @@ Usage: deno run --allow-net lib/conformance.ts [options]
   --only NAME        asks this check alone; may be given more than once
   --list             shows the checks and ends
   --timeout SECONDS  the longest wait in which nothing moves (default 3); all
-                     checks together take 20 times as long at most
+                     checks together take 16 times as long at most
   --strict           exact bytes and full text count too
   --json             results as JSON
   -h, --help         show this

@@ -116,8 +116,7 @@ export const DECODER: string =
   "decoder's error: decode as UTF-8, and let the decoder replace what it " +
   "cannot read";
 
-/** Nothing was written, and the connection is open. */
-export const SILENT: string =
+const SILENT =
   "it waits for more input, or never flushes what it has written, or has " +
   "stopped reading: look at its own output for an error";
 
@@ -276,17 +275,15 @@ const CAUSES: Record<Extent, Row[]> = {
         folds.includes("letters") || /^\0?([^\0]\0){3}/.test(came),
       CHARSET,
     ],
-    [(it) => hasMore("\0", it), BUFFER],
+    [
+      ({ came, wanted }) => came.split("\0").length > wanted.split("\0").length,
+      BUFFER,
+    ],
     [({ folds }) => folds.includes("zeros"), ZEROS],
     [
       ({ folds }) => folds.includes("blanks"),
       "white space at the ends of the line was cut off (strip, trim): cut off " +
       "\\n alone, or nothing at all",
-    ],
-    [
-      (it) => !it.steps[0].endsWith("\n") && hasMore("\n", it),
-      "it takes each packet for a line: TCP keeps no borders between packets, " +
-      "so add nothing after a read",
     ],
     [({ came }) => !came.includes("\n"), LINE_ENDS_LOST],
     [
@@ -296,9 +293,9 @@ const CAUSES: Record<Extent, Row[]> = {
     ],
     [
       () => true,
-      "line ends were changed or added: reading line by line, strip and trim " +
-      "lose them, and println() may write \\r\\n; move the characters as they " +
-      "come, or cut off \\n alone",
+      "line ends were changed or added: readLine(), strip and trim lose them, " +
+      "println() may write \\r\\n, and a packet is no line; move the characters " +
+      "as they come, or cut off \\n alone",
     ],
   ],
   more: [
@@ -312,14 +309,9 @@ const CAUSES: Record<Extent, Row[]> = {
       "bytes are sent as Python shows them, b'...': decode() what was received",
     ],
     [
-      ({ sent, came }) =>
-        sent === "" || /\b(null|none|undefined)\s*$/i.test(came),
-      "it replies to the end of input as to a line; test for it first",
-    ],
-    [
       () => true,
-      "the reply is there, and with it text that nobody asked for (a greeting, " +
-      "a prompt, a label, an echo): send the reply alone",
+      "text came that nobody asked for (a greeting, a prompt, a label, an echo, " +
+      "a reply to the end of input): send the reply alone",
     ],
   ],
   other: [
@@ -357,10 +349,6 @@ export function usualCause(it: Case, told: Set<string>): string {
 /** Whether so much was sent, or came right at first, that it is no other text. */
 function begins({ rest, wanted }: Seen): boolean {
   return wanted.length > 1000 || wanted.length - rest.length > 10;
-}
-
-function hasMore(character: string, { came, wanted }: Case): boolean {
-  return came.split(character).length > wanted.split(character).length;
 }
 
 /** Text without its line ends. */

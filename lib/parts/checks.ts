@@ -8,9 +8,15 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { setTimeout as pause } from "node:timers/promises";
 import { DECODER, NEVER_CLOSES } from "./causes.ts";
-import { Broken, type Service, type Step } from "./service.ts";
+import {
+  Broken,
+  type ConverseOptions,
+  type Service,
+  type Step,
+} from "./service.ts";
 import { reset, within } from "./tcp.ts";
 import { number } from "./words.ts";
 
@@ -90,18 +96,13 @@ export const checks: Check[] = [
   {
     name: "pieces",
     promise: "a line in many packets comes back as one line",
-    run: async (service) => {
-      // The reply to the line before shows that the first part has been read.
-      await service.converse([
+    // The reply to the line before shows that the first part has been read.
+    run: (service) =>
+      service.converse([
         { send: "one\ntw", reply: "ONE\n" },
         { send: "o\nthr", reply: "TWO\n" },
         { send: "ee\n", reply: "THREE\n" },
-      ]);
-      await service.converse([
-        ...[..."byte by byte"].map((send): Step => ({ send, reply: "" })),
-        { send: "\n", reply: "BYTE BY BYTE\n" },
-      ]);
-    },
+      ]),
   },
   {
     name: "no-line-end",
@@ -157,21 +158,16 @@ export const checks: Check[] = [
   {
     name: "order",
     promise: "4 MB stay in order, sent and read at the same time",
-    run: (service) => {
-      const text = numbered(4_000_000);
-      return service.expect(text, text.toUpperCase());
-    },
+    run: (service) => expectLines(service, 4_000_000),
   },
   {
     name: "half-close",
     promise: "after the end of input all bytes come, then the close",
     oneLine: true,
     async run(service) {
-      await service.expect("\n", "\n", { endAtOnce: true });
-      const text = numbered(100_000);
-      if (!service.oneReply) {
-        await service.expect(text, text.toUpperCase(), { endAtOnce: true });
-      }
+      const endAtOnce = true;
+      await service.expect("\n", "\n", { endAtOnce });
+      if (!service.oneReply) await expectLines(service, 100_000, { endAtOnce });
       if (service.closes) return;
       throw new Broken(
         "a text, then the end of input",
@@ -199,33 +195,31 @@ export const checks: Check[] = [
     name: "hundred",
     promise: "100 clients at once each get their own reply",
     async run(service) {
-      const member = (name: number, steps: Partial<Step>[], cause: string) => {
-        const send = `client ${1000 + name} says a line of its own\n`;
-        const reply = send.toUpperCase();
-        return service.converse(
-          steps.map((step) => ({ send, reply, ...step })),
-          {
-            others: new RegExp(`CLIENT (?!${1000 + name})\\d{4}`),
-            ifNothing: cause,
-            impatient: true,
-          },
-        );
+      // Says a line of its own so many times; `served` is called after the first.
+      const member = (
+        name: number,
+        times: number,
+        ifNothing: string,
+        served?: () => Promise<void>,
+      ) => {
+        const send = `client ${name} says a line of its own\n`;
+        const step = { send, reply: send.toUpperCase() };
+        const others = new RegExp(`CLIENT (?!${name} )`);
+        const steps: Step[] = Array(times).fill(step);
+        steps[0] = { ...step, meanwhile: served };
+        return service.converse(steps, { others, ifNothing });
       };
       // One after the other: a short queue for accept() is no fault. And then
       // all at once, many times: threads must meet to disturb each other.
-      const rounds = service.answersAtOnce && !service.oneReply ? 20 : 0;
+      const times = service.answersAtOnce && !service.oneReply ? 21 : 1;
       const all = Promise.withResolvers<void>();
       const clients: Promise<void>[] = [];
       while (clients.length < 100) {
-        const served = Promise.withResolvers<void>();
-        const meanwhile = () => (served.resolve(), all.promise);
-        const client = member(
-          clients.length,
-          [{ meanwhile }, ...Array(rounds).fill({})],
-          clients.length === 1 ? ONE_AT_A_TIME : POOL,
-        );
-        await Promise.race([served.promise, client]);
-        clients.push(client);
+        const cause = clients.length === 1 ? ONE_AT_A_TIME : POOL;
+        const one = Promise.withResolvers<void>();
+        const served = () => (one.resolve(), all.promise);
+        clients.push(member(clients.length, times, cause, served));
+        await Promise.race([one.promise, clients.at(-1)]);
       }
       all.resolve();
       await Promise.all(clients);
@@ -233,14 +227,15 @@ export const checks: Check[] = [
       // accept() may be that short, but again and again.
       const end = performance.now() + 2000;
       for (let rush = 0; rush < 50 && performance.now() < end; rush++) {
-        const names = [1, 2, 3, 4, 5];
-        await Promise.all(names.map((name) => member(name, [{}], SHARED)));
+        const five = [1, 2, 3, 4, 5].map((name) => member(name, 1, SHARED));
+        await Promise.all(five);
       }
     },
   },
   {
     name: "pause",
     promise: "a client that says nothing for 2.5 s is served after that",
+    oneLine: true,
     run: (service) =>
       service.converse([
         { send: "", reply: "", meanwhile: () => pause(2500) },
@@ -251,14 +246,6 @@ export const checks: Check[] = [
     name: "slow-reader",
     promise: "a client that reads late and slowly gets all bytes (10 MB)",
     async run(service) {
-      const reads = (
-        size: number,
-        wait: () => Promise<void>,
-        atMost?: number,
-      ) =>
-        service.expect(numbered(size), numbered(size).toUpperCase(), {
-          ...{ beforeRead: wait, atMost, endAtOnce: true },
-        });
       // A server that closes at the end of input loses what it has yet to write.
       // It has something to write and nothing to read when the reply is a little
       // longer than what the system takes for a client that reads nothing.
@@ -266,11 +253,15 @@ export const checks: Check[] = [
       const room = await roomForReplies().catch(() => 4_200_000);
       for (let more = -16_000; more < 96_000; more += 4_000) {
         const late = pause(60); // until then even a busy server has read all
-        await reads(room + more, () => late);
+        const options = { endAtOnce: true, beforeRead: () => late };
+        await expectLines(service, room + more, options);
       }
       let wait = 100; // all buffers are full by then
-      const slowly = () => pause(wait).then(() => void (wait = 1));
-      await reads(10_000_000, slowly, 16 * 1024);
+      await expectLines(service, 10_000_000, {
+        beforeRead: () => pause(wait).then(() => wait = 1),
+        atMost: 16 * 1024,
+        endAtOnce: true,
+      });
     },
   },
   {
@@ -299,20 +290,14 @@ export const checks: Check[] = [
     promise: "characters of 2, 3 and 4 bytes survive every cut",
     async run(service) {
       for (const character of ["È", "€", "漢", "😀"]) {
+        const all = Buffer.from(`A\n${character}\n`);
         // What is wrong with a whole character is not the fault of a cut.
-        await service.expect(`A\n${character}\n`, `A\n${character}\n`);
-        const bytes = new TextEncoder().encode(character);
-        for (let cut = 1; cut < bytes.length; cut++) {
+        await service.expect(all, all);
+        for (let cut = 3; cut < all.length - 1; cut++) {
           // The reply to the line shows that the first part has been read.
           await service.converse([
-            {
-              send: new Uint8Array([65, 10, ...bytes.subarray(0, cut)]),
-              reply: "A\n",
-            },
-            {
-              send: new Uint8Array([...bytes.subarray(cut), 10]),
-              reply: `${character}\n`,
-            },
+            { send: all.subarray(0, cut), reply: "A\n" },
+            { send: all.subarray(cut), reply: `${character}\n` },
           ]);
         }
       }
@@ -384,10 +369,9 @@ export const checks: Check[] = [
       const client = await service.connect();
       client.end();
       await client.ended();
-      const sent = "nothing, then the end of input";
       await survives(
         service,
-        sent,
+        "nothing, then the end of input",
         "the end of input came instead of a line, and the server took it for " +
           "one: readLine() gives null, recv() and read() give 0 bytes; test it",
       );
@@ -400,10 +384,13 @@ export const checks: Check[] = [
     name: "reset",
     promise: "a client resets its connection: the next is served",
     async run(service) {
-      const sent = "a line, and then a reset (as when a client is killed)";
-      const cause =
-        "one client's error ended the whole server: catch errors where a " +
-        "client is served, and close that one connection (in C ignore SIGPIPE)";
+      const next = (sent: string) =>
+        survives(
+          service,
+          sent,
+          "one client's error ended the whole server: catch errors where a " +
+            "client is served, and close that one connection (in C ignore SIGPIPE)",
+        );
       for (let count = 1; count <= 10; count++) {
         const resetting = reset(service.address, async (send, reply) => {
           send("hello\n");
@@ -414,14 +401,12 @@ export const checks: Check[] = [
           if (count % 2 === 0) send("hello\n");
         });
         await service.wait(resetting);
-        await survives(service, sent, cause);
+        await next("a line, and then a reset (as when a client is killed)");
       }
       for (let count = 1; count <= 20; count++) {
-        await leaveUnread(service).catch(() => {}); // survives() says it better
-        await survives(
-          service,
-          "60 KB and the end of input, and a reset before the reply was read",
-          cause,
+        await leaveUnread(service).catch(() => {}); // next() says it better
+        await next(
+          "60 KB and the end of input, and a reset with replies unread",
         );
       }
     },
@@ -440,13 +425,15 @@ export const checks: Check[] = [
         if (connected?.every((yes) => yes) !== true) break;
         count += ten.length;
       }
-      const sent = `${count} connections, each reset at once`;
-      const cause =
+      await survives(
+        service,
+        `${count} connections, each reset at once`,
         "accept() itself fails when its client is gone already, and that ended " +
-        "the loop that accepts (in Deno: `for await` over the listener): catch " +
-        "the error of accept() and accept the next; or no descriptor is left: " +
-        "close each connection, also after an error (finally, with, using)";
-      await survives(service, sent, cause, 3);
+          "the loop that accepts (in Deno `for await`): catch its error and " +
+          "accept the next; or no descriptor is left: close each connection, " +
+          "also after an error (finally, with, using)",
+        3,
+      );
     },
   },
 ];
@@ -458,9 +445,9 @@ const ONE_AT_A_TIME =
   "one client holds up all; serve each client in a thread or task of its own";
 
 const POOL =
-  "only so many clients are served at a time, and the next ones wait " +
-  "until one of them leaves: a pool of threads that is smaller than the number " +
-  "of clients, or a limit; give each client a thread or task of its own";
+  "only so many clients are served at a time, and the next ones wait: " +
+  "a pool of threads that is smaller than the number of clients, or a limit; " +
+  "give each client a thread or task of its own";
 
 const SHARED =
   "a client that is not alone gets no reply: probably all threads " +
@@ -472,13 +459,21 @@ const TIME_LIMIT =
   "it gave up a client that paused: a person who types needs " +
   "minutes, so let the time limit of a read be long, or have none";
 
+/** Expects the reply to numbered lines. */
+function expectLines(
+  service: Service,
+  size: number,
+  options: ConverseOptions = {},
+): Promise<void> {
+  const text = numbered(size);
+  return service.expect(text, text.toUpperCase(), options);
+}
+
 /** Numbered lines, none of which is like another: so many bytes, or a few less. */
 function numbered(size: number): string {
-  let line = made.length / 50;
   while (made.length < size) {
-    made += `line ${
-      String(line++).padStart(7, "0")
-    } of a text that has to stay in order.\n`;
+    const line = String(made.length / 50).padStart(7, "0");
+    made += `line ${line} of a text that has to stay in order.\n`;
   }
   return made.slice(0, size - size % 50);
 }

@@ -9,7 +9,7 @@
 
 import { Buffer } from "node:buffer";
 import { type Case, PROBES, usualCause } from "./causes.ts";
-import { type Address, connect, within } from "./tcp.ts";
+import { type Address, connect, NoConnection, within } from "./tcp.ts";
 import { describe, type Ending, quote } from "./words.ts";
 
 /** A promise that a service does not keep, as a person has to read it. */
@@ -50,8 +50,6 @@ export interface ConverseOptions
   extends ReadOptions, Pick<Case, "others" | "ifNothing"> {
   /** The end of input comes right behind the last text. @default false */
   endAtOnce?: boolean;
-  /** A reply that does not come ends the conversation. @default false */
-  impatient?: boolean;
 }
 
 /** The line that a service is met with. */
@@ -105,7 +103,7 @@ export class Service {
     const connection = await Promise.race([connecting, this.#stop.promise]);
     if (connection === undefined) {
       connecting.then((late) => late.close(), () => {});
-      throw new Error("the time of the check is over");
+      throw new NoConnection("no answer in the time that was left");
     }
     const client = new TestClient(connection, this.timeout, options);
     this.#clients.add(client);
@@ -268,14 +266,14 @@ export class Service {
       count += replies[place].length;
       if (options.endAtOnce && step === steps.at(-1)) break;
       const come = () => client.count >= count;
-      if (wait && !await client.until(come, this.#patience)) {
-        if (options.impatient) break;
-        // What does not come now may still come at the end. The next time one
-        // does not wait as long.
-        wait = false;
-        this.#patience = this.timeout / 5;
+      if (!wait || await client.until(come, this.#patience)) {
+        await step.meanwhile?.();
+        continue;
       }
-      await step.meanwhile?.();
+      // What does not come now may still come at the end. The next time one
+      // does not wait as long.
+      wait = false;
+      this.#patience = this.timeout / 5;
     }
     client.end();
     // A server that answers one line, and never closes, is not waited for.
