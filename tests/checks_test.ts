@@ -4,8 +4,10 @@
 // in one way, and holds them to finding just that.
 
 import assert from "node:assert/strict";
+import { setTimeout as pause } from "node:timers/promises";
 import { checks, conform, type Report } from "../lib/conformance.ts";
 import { Script } from "../lib/parts/process.ts";
+import { within, writeAll } from "../lib/parts/tcp.ts";
 import { has } from "./machine.ts";
 
 const DENO = [Deno.execPath(), "run", "--allow-net"];
@@ -363,3 +365,41 @@ Deno.test("checks - each of them finds a wrong server", () => {
   const found = Object.values(FAULTS).flatMap(([breaks]) => words(breaks));
   assert.deepEqual(checks.filter(({ name }) => !found.includes(name)), []);
 });
+
+/** How a server makes a client wait, as long as the client likes to. */
+const STALLS: Record<string, (connection: Deno.TcpConn) => Promise<void>> = {
+  "says nothing": () => Promise.resolve(),
+  "answers one line": async (connection) => {
+    await connection.read(new Uint8Array(1000));
+    await writeAll(connection, new TextEncoder().encode("HELLO\n"));
+  },
+  "sends a byte now and then": async (connection) => {
+    while (true) {
+      await writeAll(connection, new TextEncoder().encode("A"));
+      await pause(100);
+    }
+  },
+};
+
+for (const [what, stall] of Object.entries(STALLS)) {
+  Deno.test(`checks - their budget ends every wait for a server that ${what}`, async () => {
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const connections: Deno.TcpConn[] = [];
+    const accepting = (async () => {
+      while (true) {
+        const connection = await listener.accept();
+        connections.push(connection);
+        stall(connection).catch(() => {}); // the client has gone
+      }
+    })().catch(() => {}); // the listener was closed
+    await Promise.all(checks.map(async (check) => {
+      // With the timeout alone, a wait would take ten minutes.
+      const options = { checks: [check], timeout: 600, budget: 2 };
+      const report = await within(60, conform(listener.addr, options));
+      assert(report, `${check.name} waits longer than the budget of 2 s`);
+    }));
+    listener.close();
+    await accepting;
+    for (const connection of connections) connection.close();
+  });
+}
