@@ -26,9 +26,7 @@ export interface Case {
   served: number;
   /** What came for another text, on the first connection. */
   before?: string;
-  /** What other clients sent at the same time. @default nothing */
-  others?: RegExp;
-  /** The cause that the check knows of if nothing comes. @default none */
+  /** The usual cause in this check if nothing comes. @default none of its own */
   ifNothing?: string;
 }
 
@@ -197,7 +195,12 @@ const ANY: Row[] = [
     ({ came, before = "" }) => reply.test(came || before),
     cause,
   ]),
-  [({ came, others }) => others?.test(came), MIXED],
+  [
+    // Of clients that are there at the same time, each says its number.
+    ({ came, wanted }) =>
+      came.match(/CLIENT \d+ /g)?.some((name) => !wanted.includes(name)),
+    MIXED,
+  ],
   [
     ({ came, before, extent }) =>
       extent !== "all" && before !== undefined && came !== "" &&

@@ -69,8 +69,10 @@ export const checks: Check[] = [
     promise: "a line comes back in uppercase",
     oneLine: true,
     // The first client has asked for it already.
-    run: (service) =>
-      service.first ? Promise.reject(service.first) : Promise.resolve(),
+    run(service) {
+      if (service.first) throw service.first;
+      return Promise.resolve();
+    },
   },
   {
     name: "untouched",
@@ -132,9 +134,9 @@ export const checks: Check[] = [
     name: "interactive",
     promise: "the reply to a line comes before the end of input",
     oneLine: true,
-    // The first client has asked for it already.
-    async run(service) {
-      if (service.answersAtOnce) return;
+    // The first client has asked for this, too.
+    run(service) {
+      if (service.answersAtOnce) return Promise.resolve();
       if (service.served === 0) throw service.first;
       throw new Broken(
         "a line, and then nothing: the input stayed open",
@@ -180,46 +182,35 @@ export const checks: Check[] = [
     name: "two-clients",
     promise: "two clients at once do not wait for each other, nor mix",
     run: (service) => {
+      const { send, reply } = says(2);
       const second = () =>
-        service.expect("second\n", "SECOND\n", {
-          others: /FIRST/,
-          ifNothing: ONE_AT_A_TIME,
-        });
+        service.expect(send, reply, { ifNothing: ONE_AT_A_TIME });
       return service.converse([
-        { send: "the first ", reply: "", meanwhile: second },
-        { send: "client\n", reply: "THE FIRST CLIENT\n", meanwhile: second },
-      ], { others: /SECOND/, ifNothing: SHARED });
+        { send: "client 1 ", reply: "", meanwhile: second },
+        { send: "is slow\n", reply: "CLIENT 1 IS SLOW\n", meanwhile: second },
+      ], { ifNothing: SHARED });
     },
   },
   {
     name: "hundred",
     promise: "100 clients at once each get their own reply",
     async run(service) {
-      // Says a line of its own so many times; `served` is called after the first.
-      const member = (
-        name: number,
-        times: number,
-        ifNothing: string,
-        served?: () => Promise<void>,
-      ) => {
-        const send = `client ${name} says a line of its own\n`;
-        const step = { send, reply: send.toUpperCase() };
-        const others = new RegExp(`CLIENT (?!${name} )`);
-        const steps: Step[] = Array(times).fill(step);
-        steps[0] = { ...step, meanwhile: served };
-        return service.converse(steps, { others, ifNothing });
-      };
       // One after the other: a short queue for accept() is no fault. And then
       // all at once, many times: threads must meet to disturb each other.
       const times = service.answersAtOnce && !service.oneReply ? 21 : 1;
       const all = Promise.withResolvers<void>();
       const clients: Promise<void>[] = [];
-      while (clients.length < 100) {
-        const cause = clients.length === 1 ? ONE_AT_A_TIME : POOL;
-        const one = Promise.withResolvers<void>();
-        const served = () => (one.resolve(), all.promise);
-        clients.push(member(clients.length, times, cause, served));
-        await Promise.race([one.promise, clients.at(-1)]);
+      for (let name = 1; name <= 100; name++) {
+        const served = Promise.withResolvers<void>();
+        const meanwhile = () => {
+          served.resolve();
+          return all.promise;
+        };
+        const steps = Array<Step>(times).fill({ ...says(name), meanwhile });
+        const ifNothing = name === 2 ? ONE_AT_A_TIME : POOL;
+        const client = service.converse(steps, { ifNothing });
+        await Promise.race([served.promise, client]);
+        clients.push(client);
       }
       all.resolve();
       await Promise.all(clients);
@@ -227,8 +218,12 @@ export const checks: Check[] = [
       // accept() may be that short, but again and again.
       const end = performance.now() + 2000;
       for (let rush = 0; rush < 50 && performance.now() < end; rush++) {
-        const five = [1, 2, 3, 4, 5].map((name) => member(name, 1, SHARED));
-        await Promise.all(five);
+        const five = [1, 2, 3, 4, 5].map(says);
+        await Promise.all(
+          five.map(({ send, reply }) =>
+            service.expect(send, reply, { ifNothing: SHARED })
+          ),
+        );
       }
     },
   },
@@ -376,8 +371,7 @@ export const checks: Check[] = [
           "one: readLine() gives null, recv() and read() give 0 bytes; test it",
       );
       if (client.count === 0 && client.ending === "closed") return;
-      const ifNothing = client.ending ? "" : NEVER_CLOSES;
-      throw service.wrong(client, [""], "", { ifNothing });
+      throw service.wrong(client, [""], "", client.ending ? "" : NEVER_CLOSES);
     },
   },
   {
@@ -458,6 +452,12 @@ const SHARED =
 const TIME_LIMIT =
   "it gave up a client that paused: a person who types needs " +
   "minutes, so let the time limit of a read be long, or have none";
+
+/** What one of many clients says; no other may get its number. */
+function says(name: number): Step {
+  const send = `client ${name} says a line of its own\n`;
+  return { send, reply: send.toUpperCase() };
+}
 
 /** Expects the reply to numbered lines. */
 function expectLines(

@@ -8,7 +8,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { type Case, PROBES, usualCause } from "./causes.ts";
+import { PROBES, usualCause } from "./causes.ts";
 import { type Address, connect, NoConnection, within } from "./tcp.ts";
 import { describe, type Ending, quote } from "./words.ts";
 
@@ -45,9 +45,10 @@ export interface ReadOptions {
   atMost?: number;
 }
 
-/** How a client converses, and what its check knows of a wrong reply. */
-export interface ConverseOptions
-  extends ReadOptions, Pick<Case, "others" | "ifNothing"> {
+/** How a client converses. */
+export interface ConverseOptions extends ReadOptions {
+  /** The usual cause in this check if nothing comes. @default none of its own */
+  ifNothing?: string;
   /** The end of input comes right behind the last text. @default false */
   endAtOnce?: boolean;
 }
@@ -264,7 +265,7 @@ export class Service {
     for (const [place, step] of steps.entries()) {
       client.send(sends[place]);
       count += replies[place].length;
-      if (options.endAtOnce && step === steps.at(-1)) break;
+      if (options.endAtOnce && place === steps.length - 1) break;
       const come = () => client.count >= count;
       if (!wait || await client.until(come, this.#patience)) {
         await step.meanwhile?.();
@@ -286,7 +287,8 @@ export class Service {
 
     const wanted = Buffer.concat(replies);
     const right = wanted.equals(client.bytes);
-    const broken = right || this.wrong(client, sends, wanted, options);
+    const broken = right ||
+      this.wrong(client, sends, wanted, options.ifNothing);
     if (client.count > 0) this.served += 1;
     if (broken !== true) throw broken;
     client.close();
@@ -297,7 +299,7 @@ export class Service {
     client: TestClient,
     sends: (string | Uint8Array)[],
     wanted: string | Uint8Array,
-    { others, ifNothing }: Pick<Case, "others" | "ifNothing"> = {},
+    ifNothing?: string,
   ): Broken {
     const buffers = sends.map((send) => Buffer.from(send));
     const all = Buffer.from(wanted);
@@ -309,7 +311,7 @@ export class Service {
       usualCause({
         ...{ steps: buffers.map(String), wanted: String(all) },
         ...{ came: client.text, ending: client.ending },
-        ...{ before: this.#before, served: this.served, others, ifNothing },
+        ...{ before: this.#before, served: this.served, ifNothing },
       }, this.told),
     );
   }

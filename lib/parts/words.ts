@@ -6,7 +6,7 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
+import { Buffer, isUtf8 } from "node:buffer";
 
 /**
  * How a reply ended: the server closed or reset the connection, or the client
@@ -29,9 +29,8 @@ export function describe(
     "endless": "and more and more",
     "too slow": "and the rest at less than 100 KB a second",
   }[ending!] ?? `then silence for ${timeout} s`;
-  if (bytes.length === 0) return `nothing, ${then}`;
-  const short = bytes.length < wanted.length || ending === "endless";
-  const end = short ? `, ${then}` : "";
+  const short = bytes.length === 0 || bytes.length < wanted.length;
+  const end = short || ending === "endless" ? `, ${then}` : "";
   if (wanted.length <= SHORT) {
     return `${quote(bytes)}${end}; wanted ${quote(wanted)}`;
   }
@@ -40,32 +39,27 @@ export function describe(
   let at = 0;
   while (at < bytes.length && bytes[at] === wanted[at]) at++;
   if (at === bytes.length) return count;
-  const [here, there] = [bytes, wanted].map((all) =>
-    JSON.stringify(
-      String(Buffer.from(all.subarray(Math.max(0, at - 10), at + 30))),
-    )
-  );
+  const [here, there] = [bytes, wanted]
+    .map((all) => excerpt(all.subarray(Math.max(0, at - 10))));
   return `${count}; from byte ${number(at + 1)} on it is other text: ` +
     `${here}, wanted ${there}`;
 }
 
 /** Text between quotes, shortened; bytes that are no text as hexadecimal. */
 export function quote(bytes: Uint8Array): string {
+  if (bytes.length === 0) return "nothing";
   if (bytes.length > SHORT) {
-    return `${number(bytes.length)} bytes: ${
-      quote(bytes.subarray(0, 40))
-    } and so on`;
+    return `${number(bytes.length)} bytes: ${excerpt(bytes)} and so on`;
   }
-  try {
-    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-    // Invisible characters are named, and many zero bytes not counted out.
-    return JSON.stringify(decoder.decode(bytes))
-      .replaceAll("\uFEFF", "\\uFEFF").replace(/(\\u0000){4,}/g, "\\u0000…");
-  } catch {
-    return `the bytes ${
-      Buffer.from(bytes).toString("hex").replace(/..(?=.)/g, "$& ")
-    }`;
-  }
+  if (isUtf8(bytes)) return excerpt(bytes, SHORT);
+  const hexadecimal = Buffer.from(bytes).toString("hex");
+  return `the bytes ${hexadecimal.match(/../g)!.join(" ")}`;
+}
+
+/** The first bytes as text; what nobody would see has a name. */
+function excerpt(bytes: Uint8Array, size = 40): string {
+  return JSON.stringify(String(Buffer.from(bytes.subarray(0, size))))
+    .replaceAll("\uFEFF", "\\uFEFF").replace(/(\\u0000){4,}/g, "\\u0000…");
 }
 
 /** A number as people write it: 10,000,000. */
