@@ -100,8 +100,7 @@ function inOrder(text: string, lines: string): boolean {
 /** The loop that accepts has ended, or there is none. */
 export const ACCEPT_LOOP: string =
   "it served its first client and no later one: accept() belongs in a loop; " +
-  "when a client ends (0 bytes, null) or fails, close its connection and " +
-  "accept the next";
+  "when a client ends or fails, close its connection and accept the next";
 
 /** The connection stays open after the end of input. */
 export const NEVER_CLOSES: string =
@@ -110,72 +109,85 @@ export const NEVER_CLOSES: string =
 
 /** Bytes that are no text end the work. */
 export const DECODER: string =
-  "it ended at bytes that are no plain ASCII or no UTF-8, probably with its " +
-  "decoder's error: decode as UTF-8, and let the decoder replace what it " +
-  "cannot read";
+  "the decoder's error probably ended its work: decode as UTF-8, and let the " +
+  "decoder replace what it cannot read";
 
 const SILENT =
-  "it waits for more input, or never flushes what it has written, or has " +
-  "stopped reading: look at its own output for an error";
-
+  "it waits for more input, never flushes what it has written, or " +
+  "has stopped reading: look at its own output for an error";
 const CLOSED =
   "it closed the connection before all was sent back: read until the end of " +
-  "input, flush what is in a buffer, look at how many bytes a write or send() " +
-  "took (in Python sendall()), and only then close; or an error ended its " +
-  "work: look at its own output";
+  "input, flush buffers, look at how many bytes each write or send() took (in " +
+  "Python sendall()), and only then close; or an error ended its work";
 const RESET =
-  "it reset the connection: it died (look at its own output for an error), or " +
-  "it closed before it had read all input";
+  "it reset the connection: it died (look at its own output for an " +
+  "error), or it closed before it had read all input";
 
 const MIXED =
-  "one client got what another had sent: they share a buffer or a variable (a " +
-  "global or static one); give each connection its own";
-const CONSTANT = "the reply does not depend on what was sent: read what the " +
-  "client sent, and send that in uppercase";
+  "one client got what another had sent: they share a buffer or a " +
+  "variable (a global or static one); give each connection its own";
 const BUFFER = "a buffer is sent whole, or twice: send only as many bytes as " +
   "the last read gave";
 const GARBLED =
-  "bytes are lost, doubled or out of order: send as many as the " +
-  "last read gave, go on until a write has taken them all, and let one thread " +
-  "at a time write to a connection";
+  "bytes are lost, doubled or out of order: send as many as the last read " +
+  "gave, go on until a write has taken all, one thread at a time";
 
-const EMPTY_LINE =
-  "an empty line is a line, and not the end of input: test for the end itself " +
-  "(0 bytes, null)";
+const EMPTY_LINE = "an empty line is a line, and not the end of input: test " +
+  "for the end itself (0 bytes, null)";
 const LINE_ENDS_LOST =
-  "the line ends are lost: reading line by line cuts them off, so write one " +
-  "after each line";
+  "the line ends are lost: reading line by line cuts them " +
+  "off, so write one after each line";
 const NEW_READER =
-  "what was read beyond the first line end is lost: make one reader " +
-  "(BufferedReader, Scanner, makefile) for each connection, before its loop, " +
-  "and answer all lines of a read";
+  "what was read beyond the first line end is lost: make one reader for each " +
+  "connection, before its loop, and answer all lines of a read";
 const ZEROS =
   "a zero byte is a character like others: use the count that read " +
   "gave, and not strlen()";
 
 const CHARSET = "the bytes are read or written in another encoding than " +
   "UTF-8 (in Java, writeChars() writes UTF-16): name UTF-8 for both";
-const CUT =
-  "a character was cut between two reads, and its parts were decoded " +
-  "each by itself: use a decoder that keeps an unfinished character for the " +
-  "next read";
+const CUT = "a character was cut between two reads: use a decoder that keeps " +
+  "an unfinished character for the next read";
 
-/** Other protocols: how a reply begins, and what to say of it. */
-type Protocol = [reply: RegExp, cause: string];
-const HTTP: Protocol = [
-  /^HTTP\/\d|^<!doctype html|^<html/i,
-  "it speaks HTTP, which is another protocol: write the server on a TCP " +
-  "socket itself (ServerSocket, socket(), net.createServer)",
+/**
+ * Other protocols: what they are asked, each character a byte, how a reply
+ * begins, and what to say of it.
+ */
+const PROTOCOLS: [probe: string, reply: RegExp, cause: string][] = [
+  [
+    "GET / HTTP/1.0\r\n\r\n",
+    /^HTTP\/\d|^<!doctype html|^<html/i,
+    "it speaks HTTP, which is another protocol: write the server on a TCP " +
+    "socket itself (ServerSocket, socket(), net.createServer)",
+  ],
+  [
+    // Its greeting: version 1.2, one cipher, and 32 bytes that are not random.
+    `\x16\x03\x01\0-\x01\0\0)\x03\x03${"\0".repeat(33)}\0\x02\0/\x01\0`,
+    // deno-lint-ignore no-control-regex -- the first bytes of its records
+    /^[\x15\x16]\x03/,
+    "it speaks TLS, which is another protocol: use a plain TCP socket",
+  ],
+  [
+    "\xac\xed\0\x05t\0\x05hello",
+    /^\uFFFD\uFFFD\0/,
+    "it speaks Java's object streams, which are another protocol: read and " +
+    "write text (InputStreamReader, OutputStreamWriter)",
+  ],
 ];
-const TLS: Protocol = [
-  // deno-lint-ignore no-control-regex -- the first bytes of its records
-  /^[\x15\x16]\x03/,
-  "it speaks TLS, which is another protocol: use a plain TCP socket",
-];
-const OBJECTS: Protocol = [
-  /^\uFFFD\uFFFD\0/,
-  "it speaks Java's object streams, which are another protocol: read and " +
-  "write text (InputStreamReader, OutputStreamWriter)",
+
+const LENGTH = "it waits for the text's length before the text (in Java " +
+  "readUTF, readInt), which is another protocol: read until the end of a line";
+
+/** What a server is asked that says nothing to a line. */
+export const PROBES: typeof PROTOCOLS = [
+  [
+    "hello\r\n",
+    /hello/i,
+    "it waits for \\r\\n: take \\n for the end of a line, with or without \\r",
+  ],
+  ...["\0\x05hello", "\0\0\0\x05hello", "\x05\0\0\0hello"]
+    .map((probe): typeof PROTOCOLS[0] => [probe, /hello/i, LENGTH]),
+  ...PROTOCOLS,
 ];
 
 type Row = [fits: (it: Seen) => unknown, cause: string];
@@ -184,14 +196,14 @@ type Row = [fits: (it: Seen) => unknown, cause: string];
 const ANY: Row[] = [
   [
     ({ ending }) => ending === "endless",
-    "it goes on sending without end: at the end of input read gives 0 bytes, " +
-    "readLine() and fgets() give null; test for that, and leave the loop",
+    "it goes on sending without end: at the end of input (0 bytes, null) leave " +
+    "the loop",
   ],
   [
     ({ ending }) => ending === "too slow",
     "it is too slow: it sleeps or waits in the loop that serves",
   ],
-  ...[HTTP, TLS, OBJECTS].map(([reply, cause]): Row => [
+  ...PROTOCOLS.map(([, reply, cause]): Row => [
     ({ came, before = "" }) => reply.test(came || before),
     cause,
   ]),
@@ -202,10 +214,11 @@ const ANY: Row[] = [
     MIXED,
   ],
   [
-    ({ came, before, extent }) =>
-      extent !== "all" && before !== undefined && came !== "" &&
+    ({ came, before = "", extent }) =>
+      extent !== "all" && came !== "" &&
       came.replace(/\d/g, "0") === before.replace(/\d/g, "0"),
-    CONSTANT,
+    "the reply does not depend on what was sent: read what the client sent, " +
+    "and send that in uppercase",
   ],
   [({ came, served }) => came === "" && served === 1, ACCEPT_LOOP],
 ];
@@ -220,13 +233,12 @@ const CAUSES: Record<Extent, Row[]> = {
         wanted !== "" && lines(came) === lines(wanted.split("\n\n")[0]),
       EMPTY_LINE,
     ],
-    [({ wanted, steps }) => isBeyondAscii(wanted) && steps.length > 1, CUT],
-    [({ wanted, ending }) => isBeyondAscii(wanted) && ending, DECODER],
+    [({ wanted, steps }) => BEYOND_ASCII.test(wanted) && steps.length > 1, CUT],
+    [({ wanted, ending }) => BEYOND_ASCII.test(wanted) && ending, DECODER],
     [
       ({ steps, ending }) => ending && /^.{2000,}\n$/.test(steps[0]),
       "a line may be of any length, and here it probably has a longest one (one " +
-      "read() for a line, a line buffer, a scanner's limit): take what each " +
-      "read gives, or let the buffer grow",
+      "read() for a line, a line buffer, a scanner's limit)",
     ],
     [
       ({ came, wanted }) =>
@@ -253,8 +265,7 @@ const CAUSES: Record<Extent, Row[]> = {
       ({ sent, came }) =>
         came === sent.replace(/[a-z]/g, (letter) => letter.toUpperCase()),
       "only A to Z become uppercase: it works byte by byte, or decodes the " +
-      "bytes as another charset; decode them as UTF-8 (in Java name it for the " +
-      "reader and for the writer)",
+      "bytes as another charset; decode and encode them as UTF-8",
     ],
     [
       ({ came }) => /İ|STRA[ßẞ]E/.test(came),
@@ -263,9 +274,8 @@ const CAUSES: Record<Extent, Row[]> = {
     ],
     [
       ({ folds }) => folds.includes("case"),
-      "not all letters are uppercase: capitalize() and title() turn only the " +
-      "first one of a text or word, and swapcase() turns capitals into small " +
-      "letters; or a loop ends early",
+      "not all letters are uppercase: capitalize() and title() turn first " +
+      "letters alone, swapcase() makes capitals small, or a loop ends early",
     ],
     [
       ({ wanted, came }) => wanted === `\uFEFF${came}`,
@@ -273,11 +283,8 @@ const CAUSES: Record<Extent, Row[]> = {
       'new TextDecoder("utf-8", { ignoreBOM: true }) keeps it',
     ],
     [({ folds, steps }) => folds.includes("letters") && steps.length > 1, CUT],
-    [
-      ({ folds, came }) =>
-        folds.includes("letters") || /^\0?([^\0]\0){3}/.test(came),
-      CHARSET,
-    ],
+    [({ folds }) => folds.includes("letters"), CHARSET],
+    [({ came }) => /^\0?([^\0]\0){3}/.test(came), CHARSET],
     [
       ({ came, wanted }) => came.split("\0").length > wanted.split("\0").length,
       BUFFER,
@@ -290,15 +297,9 @@ const CAUSES: Record<Extent, Row[]> = {
     ],
     [({ came }) => !came.includes("\n"), LINE_ENDS_LOST],
     [
-      ({ came, wanted }) =>
-        wanted.includes("\n\n") && came === wanted.replace(/\n+/g, "\n"),
-      EMPTY_LINE,
-    ],
-    [
       () => true,
-      "line ends were changed or added: readLine(), strip and trim lose them, " +
-      "println() may write \\r\\n, and a packet is no line; move the characters " +
-      "as they come, or cut off \\n alone",
+      "line ends were changed, added or lost (readLine(), println(), strip(), a " +
+      "packet taken for a line): move the characters as they come",
     ],
   ],
   more: [
@@ -319,7 +320,8 @@ const CAUSES: Record<Extent, Row[]> = {
   ],
   other: [
     [
-      ({ came, wanted }) => isBeyondAscii(wanted) && came.includes("\uFFFD"),
+      ({ came, wanted }) =>
+        BEYOND_ASCII.test(wanted) && came.includes("\uFFFD"),
       CHARSET,
     ],
     [
@@ -336,6 +338,16 @@ const CAUSES: Record<Extent, Row[]> = {
   ],
 };
 
+const BEYOND_ASCII = /[^\0-\x7f]/;
+
+/** Text without its line ends. */
+const lines = FOLDS.lineEnds;
+
+/** Whether so much was sent, or came right at first, that it is no other text. */
+function begins({ rest, wanted }: Seen): boolean {
+  return wanted.length > 1000 || wanted.length - rest.length > 10;
+}
+
 /**
  * What a server that gives such a reply usually does wrong. One fault is
  * likelier than two: of the causes that fit, one that was told is preferred.
@@ -348,42 +360,3 @@ export function usualCause(it: Case, told: Set<string>): string {
     .filter(([fits]) => fits(seen)).map(([, cause]) => cause);
   return causes.find((cause) => told.has(cause)) ?? causes[0];
 }
-
-/** Whether so much was sent, or came right at first, that it is no other text. */
-function begins({ rest, wanted }: Seen): boolean {
-  return wanted.length > 1000 || wanted.length - rest.length > 10;
-}
-
-/** Text without its line ends. */
-function lines(text: string): string {
-  return FOLDS.lineEnds(text);
-}
-
-function isBeyondAscii(text: string): boolean {
-  return /[^\0-\x7f]/.test(text);
-}
-
-// -------------------------------------------------------- what else it may speak
-
-const LENGTH = "it waits for the text's length before the text (in Java " +
-  "readUTF, readInt), which is another protocol: read until the end of a line";
-
-/**
- * What a server is asked that says nothing to a line: what is sent (each
- * character is a byte), how one that understands it replies, and its cause.
- */
-export const PROBES: [send: string, reply: RegExp, cause: string][] = [
-  [
-    "hello\r\n",
-    /hello/i,
-    "it waits for \\r\\n: take \\n for the end of a line, with or without \\r " +
-    "before it",
-  ],
-  ["\0\x05hello", /hello/i, LENGTH],
-  ["\0\0\0\x05hello", /hello/i, LENGTH],
-  ["\x05\0\0\0hello", /hello/i, LENGTH],
-  ["\xac\xed\0\x05t\0\x05hello", ...OBJECTS],
-  // A greeting in TLS 1.2: one cipher, and 32 bytes that are not random.
-  [`\x16\x03\x01\0-\x01\0\0)\x03\x03${"\0".repeat(33)}\0\x02\0/\x01\0`, ...TLS],
-  ["GET / HTTP/1.0\r\n\r\n", ...HTTP],
-];
