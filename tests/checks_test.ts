@@ -111,7 +111,7 @@ const ORDINARY: Server[] = [
     command: [...DENO, `${HERE}/peers/recipe.ts`, "0"],
     asked: "slow-reader",
     breaks: "slow-reader",
-    cause: /connection before all was sent/,
+    cause: /before all was sent back/,
   },
   {
     // A pipe in Node that lacks allowHalfOpen. It loses bytes by chance.
@@ -119,7 +119,7 @@ const ORDINARY: Server[] = [
     command: ["node", `${HERE}/wrong/pipe.mjs`],
     asked: "slow-reader",
     breaks: "slow-reader",
-    cause: /connection before all was sent/,
+    cause: /before all was sent back/,
   },
 ];
 
@@ -197,7 +197,7 @@ const FAULTS: Record<
   ],
   "drops the tail at half-close": [
     "no-line-end half-close slow-reader",
-    /closed the connection before all was sent back/,
+    /before all was sent back: .*only then close/,
   ],
   "never closes": ["half-close empty", /after fork\(\) in the parent/],
   "replies at the end only": ["interactive", /flush/],

@@ -116,16 +116,11 @@ const SILENT =
   "it waits for more input, never flushes what it has written, or " +
   "has stopped reading: look at its own output for an error";
 const CLOSED =
-  "it closed the connection before all was sent back: read until the end of " +
-  "input, flush buffers, look at how many bytes each write or send() took (in " +
-  "Python sendall()), and only then close; or an error ended its work";
-const RESET =
-  "it reset the connection: it died (look at its own output for an " +
-  "error), or it closed before it had read all input";
+  "it closed or reset the connection before all was sent back: read until the " +
+  "end of input, flush buffers, look at how many bytes each write or send() " +
+  "took (in Python sendall()), and only then close; or an error ended its " +
+  "work: look at its own output";
 
-const MIXED =
-  "one client got what another had sent: they share a buffer or a " +
-  "variable (a global or static one); give each connection its own";
 const BUFFER = "a buffer is sent whole, or twice: send only as many bytes as " +
   "the last read gave";
 const GARBLED =
@@ -149,17 +144,10 @@ const CHARSET = "the bytes are read or written in another encoding than " +
 const CUT = "a character was cut between two reads: use a decoder that keeps " +
   "an unfinished character for the next read";
 
-/**
- * Other protocols: what they are asked, each character a byte, how a reply
- * begins, and what to say of it.
- */
-const PROTOCOLS: [probe: string, reply: RegExp, cause: string][] = [
-  [
-    "GET / HTTP/1.0\r\n\r\n",
-    /^HTTP\/\d|^<!doctype html|^<html/i,
-    "it speaks HTTP, which is another protocol: write the server on a TCP " +
-    "socket itself (ServerSocket, socket(), net.createServer)",
-  ],
+/** What a server is asked, each character a byte; a reply; what it shows. */
+export type Probe = [send: string, reply: RegExp, cause: string];
+
+const PROTOCOLS: Probe[] = [
   [
     // Its greeting: version 1.2, one cipher, and 32 bytes that are not random.
     `\x16\x03\x01\0-\x01\0\0)\x03\x03${"\0".repeat(33)}\0\x02\0/\x01\0`,
@@ -173,20 +161,28 @@ const PROTOCOLS: [probe: string, reply: RegExp, cause: string][] = [
     "it speaks Java's object streams, which are another protocol: read and " +
     "write text (InputStreamReader, OutputStreamWriter)",
   ],
+  [
+    "GET / HTTP/1.0\r\n\r\n",
+    /^HTTP\/\d|^<!doctype html|^<html/i,
+    "it speaks HTTP, which is another protocol: write the server on a TCP " +
+    "socket itself (ServerSocket, socket(), net.createServer)",
+  ],
 ];
 
-const LENGTH = "it waits for the text's length before the text (in Java " +
-  "readUTF, readInt), which is another protocol: read until the end of a line";
-
 /** What a server is asked that says nothing to a line. */
-export const PROBES: typeof PROTOCOLS = [
+export const PROBES: Probe[] = [
   [
     "hello\r\n",
     /hello/i,
     "it waits for \\r\\n: take \\n for the end of a line, with or without \\r",
   ],
   ...["\0\x05hello", "\0\0\0\x05hello", "\x05\0\0\0hello"]
-    .map((probe): typeof PROTOCOLS[0] => [probe, /hello/i, LENGTH]),
+    .map((send): Probe => [
+      send,
+      /hello/i,
+      "it waits for the text's length before the text (in Java readUTF), which " +
+      "is another protocol: read until the end of a line",
+    ]),
   ...PROTOCOLS,
 ];
 
@@ -211,7 +207,8 @@ const ANY: Row[] = [
     // Of clients that are there at the same time, each says its number.
     ({ came, wanted }) =>
       came.match(/CLIENT \d+ /g)?.some((name) => !wanted.includes(name)),
-    MIXED,
+    "one client got what another had sent: they share a buffer or a variable " +
+    "(a global or static one); give each connection its own",
   ],
   [
     ({ came, before = "", extent }) =>
@@ -246,7 +243,6 @@ const CAUSES: Record<Extent, Row[]> = {
       NEW_READER,
     ],
     [({ ending }) => !ending, SILENT],
-    [({ ending }) => ending === "reset", RESET],
     [() => true, CLOSED],
   ],
   all: [

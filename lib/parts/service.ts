@@ -70,7 +70,7 @@ export class Service {
   oneReply = false;
   /** What was wrong with the reply to its first client. */
   first: Broken | undefined;
-  /** The causes that a person was told already. */
+  /** The causes that were found already. */
   readonly told: Set<string> = new Set();
   /** The time of what is asked is over: nothing is waited for any more. */
   stopped = false;
@@ -181,6 +181,7 @@ export class Service {
       this.first ??= this.wrong(client, steps, wanted);
     }
     this.#before = client.text;
+    this.told.add(this.first.usualCause);
   }
 
   /** Sends two lines, waits for all replies, and counts them. */

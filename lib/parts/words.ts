@@ -63,6 +63,6 @@ function excerpt(bytes: Uint8Array, size = 40): string {
 }
 
 /** A number as people write it: 10,000,000. */
-export function number(value: number): string {
+function number(value: number): string {
   return value.toLocaleString("en");
 }
