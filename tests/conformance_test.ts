@@ -130,7 +130,7 @@ Deno.test({
       args: [`--port=${port}`, "--only=pause"],
       wrapper: TERMINAL,
     });
-    await script.stdoutMatch(/pause {2}a client that pauses .* …/);
+    await script.stdoutMatch(/pause {2}a client that says nothing .* …/);
     await script.stdoutMatch(/✓ pause/);
   },
 });

@@ -224,12 +224,12 @@ const ANY: Row[] = [
 const CAUSES: Record<Extent, Row[]> = {
   part: [
     [({ rest }) => rest.startsWith("\0"), ZEROS],
-    [({ sent, ending }) => sent === "\n" && !ending, LINE_ENDS_LOST],
     [
-      ({ came, wanted }) =>
-        wanted !== "" && lines(came) === lines(wanted.split("\n\n")[0]),
+      ({ came, wanted, ending }) =>
+        wanted && ending && lines(came) === lines(wanted.split("\n\n")[0]),
       EMPTY_LINE,
     ],
+    [({ wanted }) => wanted === "\n", LINE_ENDS_LOST],
     [({ wanted, steps }) => BEYOND_ASCII.test(wanted) && steps.length > 1, CUT],
     [({ wanted, ending }) => BEYOND_ASCII.test(wanted) && ending, DECODER],
     [
@@ -257,6 +257,7 @@ const CAUSES: Record<Extent, Row[]> = {
           /[A-Z]/.test(sent) && !/[A-Z]/.test(came)),
       "lower case came back: it calls the opposite of toUpperCase()",
     ],
+    [({ folds, steps }) => folds.includes("letters") && steps.length > 1, CUT],
     [
       ({ sent, came }) =>
         came === sent.replace(/[a-z]/g, (letter) => letter.toUpperCase()),
@@ -278,7 +279,6 @@ const CAUSES: Record<Extent, Row[]> = {
       "the decoder takes the byte order mark away: in JavaScript " +
       'new TextDecoder("utf-8", { ignoreBOM: true }) keeps it',
     ],
-    [({ folds, steps }) => folds.includes("letters") && steps.length > 1, CUT],
     [({ folds }) => folds.includes("letters"), CHARSET],
     [({ came }) => /^\0?([^\0]\0){3}/.test(came), CHARSET],
     [

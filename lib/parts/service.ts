@@ -33,7 +33,7 @@ export interface Step {
   send: string | Uint8Array;
   /** What has to come, after the replies to the steps before. */
   reply: string | Uint8Array;
-  /** What happens between this step's reply and the next step. @default nothing */
+  /** What happens after this reply, if it does not come late. @default nothing */
   meanwhile?: () => Promise<void>;
 }
 
@@ -261,21 +261,20 @@ export class Service {
     const sends = steps.map((step) => Buffer.from(step.send));
     const replies = steps.map((step) => Buffer.from(step.reply));
     const client = await this.connect(options);
-    let wait = this.answersAtOnce;
+    let late = false;
     let count = 0;
     for (const [place, step] of steps.entries()) {
       client.send(sends[place]);
       count += replies[place].length;
       if (options.endAtOnce && place === steps.length - 1) break;
       const come = () => client.count >= count;
-      if (!wait || await client.until(come, this.#patience)) {
-        await step.meanwhile?.();
-        continue;
+      if (this.answersAtOnce && !late) {
+        late = !await client.until(come, this.#patience);
+        // What does not come now may still come at the end. The next time one
+        // does not wait as long.
+        if (late) this.#patience = this.timeout / 5;
       }
-      // What does not come now may still come at the end. The next time one
-      // does not wait as long.
-      wait = false;
-      this.#patience = this.timeout / 5;
+      if (!late) await step.meanwhile?.();
     }
     client.end();
     // A server that answers one line, and never closes, is not waited for.
