@@ -113,13 +113,13 @@ export const DECODER: string =
   "decoder replace what it cannot read";
 
 const SILENT =
-  "it waits for more input, never flushes what it has written, or " +
-  "has stopped reading: look at its own output for an error";
+  "it waits for more input, does not send or flush what it has, or has stopped " +
+  "reading: look at its own output for an error";
 const CLOSED =
   "it closed or reset the connection before all was sent back: read until the " +
-  "end of input, flush buffers, look at how many bytes each write or send() " +
-  "took (in Python sendall()), and only then close; or an error ended its " +
-  "work: look at its own output";
+  "end of input, send and flush all (look at how many bytes each write or " +
+  "send() took, in Python use sendall()), and only then close; or an error " +
+  "ended its work: look at its own output";
 
 const BUFFER = "a buffer is sent whole, or twice: send only as many bytes as " +
   "the last read gave";
@@ -147,7 +147,11 @@ const CUT = "a character was cut between two reads: use a decoder that keeps " +
 /** What a server is asked, each character a byte; a reply; what it shows. */
 export type Probe = [send: string, reply: RegExp, cause: string];
 
+const LENGTH = "it waits for the text's length before the text (in Java " +
+  "readUTF), which is another protocol: read until the end of a line";
+
 const PROTOCOLS: Probe[] = [
+  ["\0\x05hello", /^[^\0]?\0{1,3}[^\0]{2}/, LENGTH],
   [
     // Its greeting: version 1.2, one cipher, and 32 bytes that are not random.
     `\x16\x03\x01\0-\x01\0\0)\x03\x03${"\0".repeat(33)}\0\x02\0/\x01\0`,
@@ -180,8 +184,7 @@ export const PROBES: Probe[] = [
     .map((send): Probe => [
       send,
       /hello/i,
-      "it waits for the text's length before the text (in Java readUTF), which " +
-      "is another protocol: read until the end of a line",
+      LENGTH,
     ]),
   ...PROTOCOLS,
 ];
@@ -218,6 +221,15 @@ const ANY: Row[] = [
     "and send that in uppercase",
   ],
   [({ came, served }) => came === "" && served === 1, ACCEPT_LOOP],
+  [({ came }) => /^\0?([^\0]\0){3}/.test(came), CHARSET],
+  [
+    ({ came, wanted }) => came.split("\0").length > wanted.split("\0").length,
+    BUFFER,
+  ],
+  [
+    ({ came }) => /^b['"]/i.test(came),
+    "bytes are sent as Python shows them, b'...': decode() what was received",
+  ],
 ];
 
 /** The causes under their extent; the last row of each fits always. */
@@ -257,7 +269,12 @@ const CAUSES: Record<Extent, Row[]> = {
           /[A-Z]/.test(sent) && !/[A-Z]/.test(came)),
       "lower case came back: it calls the opposite of toUpperCase()",
     ],
-    [({ folds, steps }) => folds.includes("letters") && steps.length > 1, CUT],
+    [
+      ({ folds, steps, wanted }) =>
+        folds.includes("letters") && steps.length > 1 &&
+        BEYOND_ASCII.test(wanted),
+      CUT,
+    ],
     [
       ({ sent, came }) =>
         came === sent.replace(/[a-z]/g, (letter) => letter.toUpperCase()),
@@ -275,16 +292,13 @@ const CAUSES: Record<Extent, Row[]> = {
       "letters alone, swapcase() makes capitals small, or a loop ends early",
     ],
     [
-      ({ wanted, came }) => wanted === `\uFEFF${came}`,
-      "the decoder takes the byte order mark away: in JavaScript " +
-      'new TextDecoder("utf-8", { ignoreBOM: true }) keeps it',
+      ({ wanted, came }) =>
+        came.replace("\uFEFF", "") === wanted.replace("\uFEFF", ""),
+      "the byte order mark is taken away or added: in JavaScript " +
+      'new TextDecoder("utf-8", { ignoreBOM: true }) keeps it, in C# ' +
+      "new UTF8Encoding(false) adds none",
     ],
     [({ folds }) => folds.includes("letters"), CHARSET],
-    [({ came }) => /^\0?([^\0]\0){3}/.test(came), CHARSET],
-    [
-      ({ came, wanted }) => came.split("\0").length > wanted.split("\0").length,
-      BUFFER,
-    ],
     [({ folds }) => folds.includes("zeros"), ZEROS],
     [
       ({ folds }) => folds.includes("blanks"),
@@ -305,10 +319,6 @@ const CAUSES: Record<Extent, Row[]> = {
       BUFFER,
     ],
     [
-      ({ came }) => /^b['"]/i.test(came),
-      "bytes are sent as Python shows them, b'...': decode() what was received",
-    ],
-    [
       () => true,
       "text came that nobody asked for (a greeting, a prompt, a label, an echo, " +
       "a reply to the end of input): send the reply alone",
@@ -324,6 +334,11 @@ const CAUSES: Record<Extent, Row[]> = {
       ({ came, wanted }) =>
         wanted.length < 1000 && inOrder(wanted, came.toUpperCase()),
       NEW_READER,
+    ],
+    [
+      ({ sent, wanted }) => sent === wanted && wanted.length < 1000,
+      "characters that are no small letters were changed: change a to z alone, " +
+      "and print no text as a format (printf)",
     ],
     [begins, GARBLED],
     [begins, NEW_READER],
