@@ -13,7 +13,7 @@
 
 import { parseArgs } from "node:util";
 import { type Check, checks, type Level } from "./parts/checks.ts";
-import { ACCEPT_LOOP, NO_CONNECTION } from "./parts/causes.ts";
+import { ACCEPT_LOOP } from "./parts/causes.ts";
 import {
   COMMON,
   readAddress,
@@ -100,21 +100,24 @@ export async function conform(
   const { timeout = 3, budget = 16 * timeout, onStart, onResult } = options;
   const end = performance.now() + 1000 * budget;
   const service = new Service(address, timeout);
-  await service.meet();
+  // What is asked gets a third of the time that is left.
+  const share = () => Math.max(0, end - performance.now()) / 3;
+  await service.during(share(), () => service.meet());
   const oneReply = service.oneReply && !service.first;
   const report: Report = { address, oneReply, results: [] };
   let reason: string | undefined;
   for (const check of options.checks ?? checks) {
     if (reason === undefined) onStart?.(check);
     const found: Found = reason === undefined
-      ? await ask(check, service, oneReply, end - performance.now())
+      ? await ask(check, service, oneReply, share())
       : { outcome: "not asked", reason };
     const { name, level = "required", promise } = check;
     const result = { name, level, promise, ...found };
     report.results.push(result);
     onResult?.(result, report);
     if (!["broken", "not meant"].includes(found.outcome)) continue;
-    if (await service.answers().catch(() => false)) continue;
+    const answers = () => service.answers().catch(() => false);
+    if (await service.during(share(), answers)) continue;
     reason = `no answer any more since ${name}`;
     // The end of the service is a fault, whatever it was meant to do.
     if (found.outcome === "not meant") reason += ` (${found.usualCause})`;
@@ -130,25 +133,26 @@ export function kept(report: Report, level: Level): boolean {
   );
 }
 
-/** Asks for one promise, in a third of the milliseconds that are left. */
+/** Asks for one promise, in so many milliseconds. */
 async function ask(
   check: Check,
   service: Service,
   oneReply: boolean,
-  left: number,
+  share: number,
 ): Promise<Found> {
-  const share = Math.max(0, left) / 3;
   const noTime: Found = {
     outcome: "no time",
     reason: "the service needs more than a check's share of the time",
   };
   if (share < 300) return noTime;
-  const clock = setTimeout(() => service.stop(), share);
   try {
-    return { outcome: "kept", remark: await check.run(service) || undefined };
+    const remark = await service.during(share, () => check.run(service));
+    return { outcome: "kept", remark: remark || undefined };
   } catch (thrown) {
     if (service.stopped) return noTime;
-    const cause = service.served === 1 ? ACCEPT_LOOP : NO_CONNECTION;
+    const cause = service.served === 1
+      ? ACCEPT_LOOP
+      : "the server has ended, or accepts no more: look at its own output";
     const error = thrown instanceof NoConnection
       ? new Broken("a request to connect", thrown.message, cause)
       : thrown;
@@ -157,9 +161,6 @@ async function ask(
     const outcome = oneReply && !check.oneLine ? "not meant" : "broken";
     if (outcome === "broken") service.told.add(usualCause);
     return { outcome, sent, came, usualCause };
-  } finally {
-    clearTimeout(clock);
-    await service.closeAll();
   }
 }
 
@@ -244,7 +245,7 @@ Usage: deno run --allow-net lib/conformance.ts [options]
   --only NAME        asks this check alone; may be given more than once
   --list             shows the checks and ends
   --timeout SECONDS  the longest wait in which nothing moves (default 3); all
-                     checks together take 20 times as long at most
+                     checks together take 16 times as long at most
   --strict           exact bytes and full text count too
   --json             results as JSON
   -h, --help         show this

@@ -8,8 +8,8 @@
  */
 
 import { Buffer } from "node:buffer";
-import { type Case, PROBES, usualCause } from "./causes.ts";
-import { type Address, connect, within } from "./tcp.ts";
+import { PROBES, usualCause } from "./causes.ts";
+import { type Address, connect, NoConnection, within } from "./tcp.ts";
 import { describe, type Ending, quote } from "./words.ts";
 
 /** A promise that a service does not keep, as a person has to read it. */
@@ -33,7 +33,7 @@ export interface Step {
   send: string | Uint8Array;
   /** What has to come, after the replies to the steps before. */
   reply: string | Uint8Array;
-  /** What happens between this step's reply and the next step. @default nothing */
+  /** What happens after this reply, if it does not come late. @default nothing */
   meanwhile?: () => Promise<void>;
 }
 
@@ -45,14 +45,13 @@ export interface ReadOptions {
   atMost?: number;
 }
 
-/** What a check does around a conversation, for the cause of a wrong reply. */
-export type Circumstances = Pick<
-  Case,
-  "endAtOnce" | "paused" | "others" | "beside" | "rush"
->;
-
 /** How a client converses. */
-export type ConverseOptions = ReadOptions & Circumstances;
+export interface ConverseOptions extends ReadOptions {
+  /** The usual cause in this check if nothing comes. @default none of its own */
+  ifNothing?: string;
+  /** The end of input comes right behind the last text. @default false */
+  endAtOnce?: boolean;
+}
 
 /** The line that a service is met with. */
 const FIRST = "the quick brown Fox jumps over the lazy Dog\n";
@@ -71,9 +70,9 @@ export class Service {
   oneReply = false;
   /** What was wrong with the reply to its first client. */
   first: Broken | undefined;
-  /** The causes that a person was told already. */
+  /** The causes that were found already. */
   readonly told: Set<string> = new Set();
-  /** The time of the check that is asked is over: no client connects any more. */
+  /** The time of what is asked is over: nothing is waited for any more. */
   stopped = false;
   /** So many connections had a reply. */
   served = 0;
@@ -84,6 +83,7 @@ export class Service {
   /** The longest wait for a step's reply, which may still come at the end. */
   #patience: number;
   readonly #clients = new Set<TestClient>();
+  #stop = Promise.withResolvers<undefined>();
 
   /** Names a service; nothing is sent yet. */
   constructor(
@@ -96,36 +96,56 @@ export class Service {
   }
 
   /**
-   * Connects a client; what a check leaves open is closed after it. Throws
-   * {@linkcode NoConnection}.
+   * Connects a client, which is closed after the check if it is still open.
+   * Throws {@linkcode NoConnection}.
    */
   async connect(options: ReadOptions = {}): Promise<TestClient> {
-    if (this.stopped) throw new Error("the time of the check is over");
-    const connection = await connect(this.address, this.timeout);
+    const connecting = connect(this.address, this.timeout);
+    const connection = await Promise.race([connecting, this.#stop.promise]);
+    if (connection === undefined) {
+      connecting.then((late) => late.close(), () => {});
+      throw new NoConnection("no answer in the time that was left");
+    }
     const client = new TestClient(connection, this.timeout, options);
     this.#clients.add(client);
     return client;
   }
 
-  /** Ends the check that is asked: it waits no more, and no client connects. */
-  stop(): void {
-    this.stopped = true;
-    for (const client of this.#clients) client.stop();
+  /**
+   * Lets an action take so many milliseconds. Then all its waits end, and no
+   * client of it connects. What it leaves open is closed.
+   */
+  async during<T>(time: number, action: () => Promise<T>): Promise<T> {
+    this.stopped = false;
+    this.#stop = Promise.withResolvers();
+    const clock = setTimeout(() => {
+      this.stopped = true;
+      this.#stop.resolve(undefined);
+      for (const client of this.#clients) client.stop();
+    }, time);
+    try {
+      return await action();
+    } finally {
+      clearTimeout(clock);
+      await this.#closeAll();
+    }
+  }
+
+  /** A promise's value, or undefined if it takes longer than any wait may. */
+  wait<T>(promise: Promise<T>): Promise<T | undefined> {
+    return within(this.timeout, Promise.race([promise, this.#stop.promise]));
   }
 
   /**
    * Closes the clients that are still open, in order: they end their input and
    * read what comes, so that no server is troubled by a check that has failed.
    */
-  async closeAll(): Promise<void> {
+  async #closeAll(): Promise<void> {
     const clients = [...this.#clients].filter((client) => !client.left);
     this.#clients.clear();
-    this.stopped = false;
     for (const client of clients) client.leave();
     // The check has waited for them already; what still comes comes soon.
-    const soon = this.timeout / 5;
-    const ends = Promise.all(clients.map((one) => one.ended(soon)));
-    await within(this.timeout, ends);
+    await within(3, Promise.all(clients.map((one) => one.ended(0.5))));
     for (const client of clients) client.close();
   }
 
@@ -143,7 +163,11 @@ export class Service {
     if (client.count > 0) this.served = 1;
     const steps = this.oneReply ? [FIRST] : [FIRST, "two\n"];
     const wanted = steps.join("").toUpperCase();
-    if (client.text === wanted) return;
+    if (client.text === wanted) {
+      // Whether it serves a second client is the cause of much that follows.
+      await this.answers().catch(() => false);
+      return;
+    }
     try {
       if (client.count > 0) {
         const other = await this.connect();
@@ -157,7 +181,7 @@ export class Service {
       this.first ??= this.wrong(client, steps, wanted);
     }
     this.#before = client.text;
-    await this.closeAll();
+    this.told.add(this.first.usualCause);
   }
 
   /** Sends two lines, waits for all replies, and counts them. */
@@ -179,7 +203,7 @@ export class Service {
   async #probeProtocols(broken: Broken): Promise<void> {
     for (const [send, fits, cause] of PROBES) {
       const client = await this.connect();
-      client.send(send);
+      client.send(Buffer.from(send, "latin1"));
       client.end();
       await client.ended(this.timeout / 5);
       client.close();
@@ -237,20 +261,20 @@ export class Service {
     const sends = steps.map((step) => Buffer.from(step.send));
     const replies = steps.map((step) => Buffer.from(step.reply));
     const client = await this.connect(options);
-    let wait = this.answersAtOnce;
+    let late = false;
     let count = 0;
     for (const [place, step] of steps.entries()) {
       client.send(sends[place]);
       count += replies[place].length;
-      if (options.endAtOnce && step === steps.at(-1)) break;
+      if (options.endAtOnce && place === steps.length - 1) break;
       const come = () => client.count >= count;
-      if (wait && !await client.until(come, this.#patience)) {
+      if (this.answersAtOnce && !late) {
+        late = !await client.until(come, this.#patience);
         // What does not come now may still come at the end. The next time one
         // does not wait as long.
-        wait = false;
-        this.#patience = this.timeout / 5;
+        if (late) this.#patience = this.timeout / 5;
       }
-      await step.meanwhile?.();
+      if (!late) await step.meanwhile?.();
     }
     client.end();
     // A server that answers one line, and never closes, is not waited for.
@@ -263,7 +287,8 @@ export class Service {
 
     const wanted = Buffer.concat(replies);
     const right = wanted.equals(client.bytes);
-    const broken = right || this.wrong(client, sends, wanted, options);
+    const broken = right ||
+      this.wrong(client, sends, wanted, options.ifNothing);
     if (client.count > 0) this.served += 1;
     if (broken !== true) throw broken;
     client.close();
@@ -274,25 +299,19 @@ export class Service {
     client: TestClient,
     sends: (string | Uint8Array)[],
     wanted: string | Uint8Array,
-    circumstances: Circumstances & { shown?: string } = {},
+    ifNothing?: string,
   ): Broken {
-    const { text, ending } = client;
     const buffers = sends.map((send) => Buffer.from(send));
-    const steps = buffers.map(String);
-    const { endAtOnce, paused, others, beside, rush } = circumstances;
-    const {
-      shown = steps.length > 4
+    const all = Buffer.from(wanted);
+    return new Broken(
+      buffers.length > 4
         ? quote(Buffer.concat(buffers))
         : buffers.map(quote).join(", then "),
-    } = circumstances;
-    return new Broken(
-      shown,
-      describe(client, Buffer.from(wanted), this.timeout),
+      describe(client, all, this.timeout),
       usualCause({
-        ...{ endAtOnce, paused, others, beside, rush },
-        ...{ steps, wanted: String(Buffer.from(wanted)), came: text, ending },
-        ...{ before: this.#before, served: this.served },
-        ...{ closes: this.closes, oneReply: this.oneReply },
+        ...{ steps: buffers.map(String), wanted: String(all) },
+        ...{ came: client.text, ending: client.ending },
+        ...{ before: this.#before, served: this.served, ifNothing },
       }, this.told),
     );
   }

@@ -6,6 +6,8 @@
  * @module
  */
 
+import { Buffer, isUtf8 } from "node:buffer";
+
 /**
  * How a reply ended: the server closed or reset the connection, or the client
  * gave up, because bytes came without end or too slowly. Undefined: it has not.
@@ -22,17 +24,13 @@ export function describe(
   timeout: number,
 ): string {
   const then = {
-    "closed": "the connection was closed",
-    "reset": "the connection was reset",
-    "endless": "more and more",
-    "too slow": "no more, at less than 100 KB a second",
-  }[ending!] ?? `nothing more in ${timeout} s`;
-  if (bytes.length === 0) {
-    return ending ? `nothing, ${then}` : `nothing in ${timeout} s`;
-  }
-  const end = ending === "endless" || bytes.length < wanted.length
-    ? `, then ${then}`
-    : "";
+    "closed": "then the connection was closed",
+    "reset": "then the connection was reset",
+    "endless": "and more and more",
+    "too slow": "and the rest at less than 100 KB a second",
+  }[ending!] ?? `then silence for ${timeout} s`;
+  const short = bytes.length === 0 || bytes.length < wanted.length;
+  const end = short || ending === "endless" ? `, ${then}` : "";
   if (wanted.length <= SHORT) {
     return `${quote(bytes)}${end}; wanted ${quote(wanted)}`;
   }
@@ -41,35 +39,31 @@ export function describe(
   let at = 0;
   while (at < bytes.length && bytes[at] === wanted[at]) at++;
   if (at === bytes.length) return count;
-  const from = Math.max(0, at - 10);
-  const [here, there] = [bytes, wanted].map((all) =>
-    JSON.stringify(new TextDecoder().decode(all.subarray(from, from + 40)))
-  );
+  const [here, there] = [bytes, wanted]
+    .map((all) => excerpt(all.subarray(Math.max(0, at - 10))));
   return `${count}; from byte ${number(at + 1)} on it is other text: ` +
     `${here}, wanted ${there}`;
 }
 
 /** Text between quotes, shortened; bytes that are no text as hexadecimal. */
 export function quote(bytes: Uint8Array): string {
-  const shown = bytes.subarray(0, bytes.length > SHORT ? 40 : SHORT);
-  const all = shown.length === bytes.length;
-  let text: string;
-  try {
-    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-    // A long text may be cut inside a character.
-    text = JSON.stringify(decoder.decode(shown, { stream: !all }));
-    // Invisible characters are named, and twenty of one kind not counted out.
-    text = text.replaceAll("\uFEFF", "\\uFEFF")
-      .replace(/(\\u0000){4,}/g, "\\u0000…");
-  } catch {
-    text = "the bytes " +
-      [...shown].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  if (bytes.length === 0) return "nothing";
+  if (bytes.length > SHORT) {
+    return `${number(bytes.length)} bytes: ${excerpt(bytes)} and so on`;
   }
-  return all ? text : `${number(bytes.length)} bytes: ${text} and so on`;
+  if (isUtf8(bytes)) return excerpt(bytes, SHORT);
+  const hexadecimal = Buffer.from(bytes).toString("hex");
+  return `the bytes ${hexadecimal.match(/../g)!.join(" ")}`;
+}
+
+/** The first bytes as text; what nobody would see has a name. */
+function excerpt(bytes: Uint8Array, size = 40): string {
+  return JSON.stringify(String(Buffer.from(bytes.subarray(0, size))))
+    .replaceAll("\uFEFF", "\\uFEFF").replace(/(\\u0000){4,}/g, "\\u0000…");
 }
 
 /** A number as people write it: 10,000,000. */
-export function number(value: number): string {
+function number(value: number): string {
   return value.toLocaleString("en");
 }
 

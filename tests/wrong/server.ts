@@ -10,6 +10,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { setTimeout as pause } from "node:timers/promises";
 import { within, writeAll } from "../../lib/parts/tcp.ts";
 
@@ -48,24 +49,16 @@ async function* texts(
   yield decoder.decode();
 }
 
-/** Serves line by line, the ends of lines cut off, until a reply is null. */
-async function byLines(
-  connection: Deno.TcpConn,
-  reply: (line: string) => string | null,
-): Promise<void> {
+/** Serves line by line, and gives each line another end. */
+async function byLines(connection: Deno.TcpConn, end: string): Promise<void> {
   let line = "";
   for await (const text of texts(connection)) {
     const lines = (line + text).split(/\r?\n/);
     line = lines.pop()!;
-    const replies = lines.map(reply);
-    const end = replies.indexOf(null);
-    await write(
-      connection,
-      replies.slice(0, end < 0 ? undefined : end).join(""),
-    );
-    if (end >= 0) return;
+    const reply = lines.map((one) => `${one}${end}`).join("");
+    await write(connection, reply.toUpperCase());
   }
-  if (line !== "") await write(connection, reply(line)!);
+  if (line !== "") await write(connection, `${line}${end}`.toUpperCase());
 }
 
 /** Replies to whole lines, and keeps what is after them. */
@@ -91,11 +84,20 @@ const TEXT_FAULTS: Record<string, (text: string) => string> = {
   "loses line ends": (text) => text.toUpperCase().replaceAll("\n", ""),
   "capitalizes": (text) =>
     text.charAt(0).toUpperCase() + text.slice(1).toLowerCase(),
+  "swaps capitals and small letters": (text) =>
+    text.replace(/[a-z]/gi, (letter) => {
+      const upper = letter.toUpperCase();
+      return letter === upper ? letter.toLowerCase() : upper;
+    }),
   "lower-cases": (text) => text.toLowerCase(),
   "lower-cases A to Z alone": (text) =>
     text.replace(/[A-Z]/g, (letter) => letter.toLowerCase()),
   "sends its buffer whole": (text) =>
     text.toUpperCase().padEnd(Math.ceil(text.length / 1024) * 1024, "\0"),
+  "decodes ASCII alone": (text) => {
+    if (/[^\0-\x7f]/.test(text)) throw new Error("no ASCII");
+    return text.toUpperCase();
+  },
   "takes strlen() for the count": (text) => text.toUpperCase().split("\0")[0],
   "uppercases A to Z alone": (text) =>
     text.replace(/[a-z]/g, (letter) => letter.toUpperCase()),
@@ -155,14 +157,18 @@ const FAULTS: Record<string, Serve> = {
     for await (const text of texts(connection)) if (text !== "") return;
   },
 
-  "answers in \\r\\n": (connection) =>
-    byLines(connection, (line) => `${line.toUpperCase()}\r\n`),
+  "answers in \\r\\n": (connection) => byLines(connection, "\r\n"),
 
-  "takes an empty line for the end": (connection) =>
-    byLines(
-      connection,
-      (line) => line === "" ? null : `${line.toUpperCase()}\n`,
-    ),
+  async "takes an empty line for the end"(connection) {
+    let last = "\n";
+    for await (const text of texts(connection)) {
+      const all = last + text.toUpperCase();
+      const end = all.indexOf("\n\n") + 1;
+      await write(connection, all.slice(1, end || undefined));
+      if (end > 0) return;
+      last = all.slice(-1);
+    }
+  },
 
   async "has lines of 64 KB at most"(connection) {
     let length = 0;
@@ -222,8 +228,7 @@ const FAULTS: Record<string, Serve> = {
     await write(connection, all.toUpperCase());
   },
 
-  "changes line ends": (connection) =>
-    byLines(connection, (line) => `${line.toUpperCase()}\n`),
+  "changes line ends": (connection) => byLines(connection, "\n"),
 
   "forgets a last line without line end": (connection) =>
     wholeLines(connection, { line: "" }),
@@ -343,6 +348,17 @@ const FAULTS: Record<string, Serve> = {
         connection,
         lines.map((one) => `${one}\r\n`).join("").toUpperCase(),
       );
+    }
+  },
+
+  async "waits for a length before the text"(connection) {
+    let text = Buffer.alloc(0);
+    for await (const bytes of reads(connection)) {
+      text = Buffer.concat([text, bytes]);
+      const end = 4 + (text.length < 4 ? Infinity : text.readInt32BE());
+      if (text.length < end) continue;
+      await write(connection, text.toString().toUpperCase());
+      text = text.subarray(end);
     }
   },
 
