@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { setTimeout as pause } from "node:timers/promises";
 import { checks, conform, type Report } from "../lib/conformance.ts";
-import { Script } from "../lib/parts/process.ts";
+import { listening, Script } from "../lib/parts/process.ts";
 import { within, writeAll } from "../lib/parts/tcp.ts";
 import { has } from "./machine.ts";
 
@@ -298,10 +298,9 @@ const WRONG = Object.entries(FAULTS).map(
 // ------------------------------------------------------------------- the tests
 
 async function report(server: Server): Promise<Report> {
-  await using script = Script.command(server.command);
-  const [, port] = await script.stdoutMatch(/listening on .*:([0-9]+)$/m);
+  await using running = await listening(Script.command(server.command));
   const names = words(server.asked ?? ALL);
-  return await conform({ hostname: "127.0.0.1", port: Number(port) }, {
+  return await conform(running.address, {
     checks: checks.filter(({ name }) => names.includes(name)),
     timeout: 2.5,
     budget: 300, // eight servers share the machine
@@ -351,8 +350,7 @@ Deno.test({
     const next = [...ORDINARY, ...WRONG].values();
     await Promise.all(Array.from({ length: 8 }, async () => {
       for (const server of next) {
-        // Java runs a source file only if it has its compiler.
-        const program = server.command[0].replace("java", "javac");
+        const [program] = server.command;
         await t.step({
           name: server.name,
           ignore: program !== DENO[0] && !has(program),

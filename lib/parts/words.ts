@@ -36,13 +36,27 @@ export function describe(
   }
   const count = `${number(bytes.length)} bytes, wanted ` +
     `${number(wanted.length)}${end}`;
+  const begins = Buffer.compare(bytes, wanted.subarray(0, bytes.length)) === 0;
+  return begins ? count : `${count}; ${difference(bytes, wanted)}`;
+}
+
+/**
+ * From where on bytes are not those that were wanted, in words.
+ *
+ * @param before So many bytes of the same reply came before these.
+ */
+export function difference(
+  came: Uint8Array,
+  wanted: Uint8Array,
+  before = 0,
+): string {
   let at = 0;
-  while (at < bytes.length && bytes[at] === wanted[at]) at++;
-  if (at === bytes.length) return count;
-  const [here, there] = [bytes, wanted]
-    .map((all) => excerpt(all.subarray(Math.max(0, at - 10))));
-  return `${count}; from byte ${number(at + 1)} on it is other text: ` +
-    `${here}, wanted ${there}`;
+  while (at < came.length && came[at] === wanted[at]) at++;
+  while (at > 0 && (wanted[at]! & 0xc0) === 0x80) at--; // its character's first
+  const [here, there] = [came, wanted].map((bytes) =>
+    excerpt(bytes.subarray(at))
+  );
+  return `from byte ${number(before + at + 1)} on it is ${here}, not ${there}`;
 }
 
 /** Text between quotes, shortened; bytes that are no text as hexadecimal. */
@@ -63,25 +77,6 @@ function excerpt(bytes: Uint8Array, size = 40): string {
 }
 
 /** A number as people write it: 10,000,000. */
-function number(value: number): string {
+export function number(value: number): string {
   return value.toLocaleString("en");
-}
-
-/**
- * From where on bytes are not those that were wanted, in words.
- *
- * @param before So many bytes of the same reply came before these.
- */
-export function difference(
-  came: Uint8Array,
-  wanted: Uint8Array,
-  before = 0,
-): string {
-  let at = 0;
-  while (at < came.length && came[at] === wanted[at]) at++;
-  while (at > 0 && (wanted[at]! & 0xc0) === 0x80) at--; // its character's first
-  const [here, there] = [came, wanted].map((bytes) =>
-    JSON.stringify(new TextDecoder().decode(bytes.subarray(at, at + 20)))
-  );
-  return `from byte ${number(before + at + 1)} on it is ${here}, not ${there}`;
 }
