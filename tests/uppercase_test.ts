@@ -73,16 +73,16 @@ Deno.test("uppercase - all of Unicode, at each place in a word, at random cuts",
   for (const [before, most] of PLACES) {
     const text = points.map((point) => before + String.fromCodePoint(point));
     const below = random(most);
-    await expectUppercase(text.join(""), () => 1 + below(most));
+    await expectReply(text.join(""), () => 1 + below(most));
   }
 });
 
 Deno.test("uppercase - a long chunk of the character whose reply is the longest", async () => {
-  await expectUppercase("ΐ".repeat(3_000_000), () => Infinity);
+  await expectReply("ΐ".repeat(3_000_000), () => Infinity);
 });
 
 /** Compares the reply to a text, in chunks of sizes that `size` gives. */
-async function expectUppercase(
+async function expectReply(
   text: string,
   size: () => number,
 ): Promise<void> {
