@@ -46,14 +46,14 @@ const ROWS: [
     "input[length - 1] < 0xc0 ? length : length - 1",
     "length",
     "uppercase - every cut of a hard text",
-    /a byte at a time|cut at/,
+    /a byte at a time/,
   ],
   [
     "serve() is not awaited",
     "    serve(connectionSocket);",
     "    await serve(connectionSocket);",
     "server - two-clients",
-    /nothing in 3 s/,
+    /nothing, then silence for 3 s/,
   ],
   [
     "setNoDelay()",
