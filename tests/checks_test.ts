@@ -204,9 +204,9 @@ const FAULTS: Record<
   "greets each client": [`${CONTENT} empty`, /nobody asked for \(a greeting/],
   "changes line ends": [
     "no-line-end crlf",
-    /line ends were changed, added or lost/,
+    /line ends or blanks were changed/,
   ],
-  "answers in \\r\\n": [CONTENT, /line ends were changed.*println/],
+  "answers in \\r\\n": [CONTENT, /line ends or blanks were changed.*println/],
   "takes an empty line for the end": [
     "several-lines half-close",
     /an empty line is a line/,
