@@ -262,7 +262,7 @@ const FAULTS: Record<
   ],
   "looks at no result of write()": [
     "slow-reader",
-    /lost, doubled|how many bytes each write or send\(\) took/,
+    /lost, doubled|send\(\) may take a part/,
     "slow-reader",
   ],
   "takes strlen() for the count": ["zero-byte", /strlen/],

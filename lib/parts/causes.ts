@@ -117,9 +117,8 @@ const SILENT =
   "reading: look at its own output for an error";
 const CLOSED =
   "it closed or reset the connection before all was sent back: read until the " +
-  "end of input, send and flush all (look at how many bytes each write or " +
-  "send() took, in Python use sendall()), and only then close; or an error " +
-  "ended its work: look at its own output";
+  "end of input, send and flush all (write and send() may take a part, Python " +
+  "has sendall()), and only then close; or an error ended its work";
 
 const BUFFER = "a buffer is sent whole, or twice: send only as many bytes as " +
   "the last read gave";
@@ -246,8 +245,9 @@ const CAUSES: Record<Extent, Row[]> = {
       "read() for a line, a line buffer, a scanner's limit)",
     ],
     [
-      ({ came, wanted }) =>
-        came !== "" && lines(came) === lines(wanted.split("\n")[0]),
+      ({ steps, came, wanted }) =>
+        /\n./.test(steps[0]) && came !== "" &&
+        lines(came) === lines(wanted.split("\n")[0]),
       NEW_READER,
     ],
     [({ ending }) => !ending, SILENT],
