@@ -117,9 +117,8 @@ const SILENT =
   "reading: look at its own output for an error";
 const CLOSED =
   "it closed or reset the connection before all was sent back: read until the " +
-  "end of input, send and flush all (look at how many bytes each write or " +
-  "send() took, in Python use sendall()), and only then close; or an error " +
-  "ended its work: look at its own output";
+  "end of input, send and flush all (write and send() may take a part, Python " +
+  "has sendall()), and only then close; or an error ended its work";
 
 const BUFFER = "a buffer is sent whole, or twice: send only as many bytes as " +
   "the last read gave";
@@ -127,8 +126,6 @@ const GARBLED =
   "bytes are lost, doubled or out of order: send as many as the last read " +
   "gave, go on until a write has taken all, one thread at a time";
 
-const EMPTY_LINE = "an empty line is a line, and not the end of input: test " +
-  "for the end itself (0 bytes, null)";
 const LINE_ENDS_LOST =
   "the line ends are lost: reading line by line cuts them " +
   "off, so write one after each line";
@@ -180,12 +177,9 @@ export const PROBES: Probe[] = [
     /hello/i,
     "it waits for \\r\\n: take \\n for the end of a line, with or without \\r",
   ],
-  ...["\0\x05hello", "\0\0\0\x05hello", "\x05\0\0\0hello"]
-    .map((send): Probe => [
-      send,
-      /hello/i,
-      LENGTH,
-    ]),
+  ["\0\x05hello", /hello/i, LENGTH],
+  ["\0\0\0\x05hello", /hello/i, LENGTH],
+  ["\x05\0\0\0hello", /hello/i, LENGTH],
   ...PROTOCOLS,
 ];
 
@@ -239,7 +233,8 @@ const CAUSES: Record<Extent, Row[]> = {
     [
       ({ came, wanted, ending }) =>
         wanted && ending && lines(came) === lines(wanted.split("\n\n")[0]),
-      EMPTY_LINE,
+      "an empty line is a line, and not the end of input: test for the end " +
+      "itself (0 bytes, null)",
     ],
     [({ wanted }) => wanted === "\n", LINE_ENDS_LOST],
     [({ wanted, steps }) => BEYOND_ASCII.test(wanted) && steps.length > 1, CUT],
@@ -250,8 +245,9 @@ const CAUSES: Record<Extent, Row[]> = {
       "read() for a line, a line buffer, a scanner's limit)",
     ],
     [
-      ({ came, wanted }) =>
-        came !== "" && lines(came) === lines(wanted.split("\n")[0]),
+      ({ steps, came, wanted }) =>
+        /\n./.test(steps[0]) && came !== "" &&
+        lines(came) === lines(wanted.split("\n")[0]),
       NEW_READER,
     ],
     [({ ending }) => !ending, SILENT],
@@ -294,22 +290,16 @@ const CAUSES: Record<Extent, Row[]> = {
     [
       ({ wanted, came }) =>
         came.replace("\uFEFF", "") === wanted.replace("\uFEFF", ""),
-      "the byte order mark is taken away or added: in JavaScript " +
-      'new TextDecoder("utf-8", { ignoreBOM: true }) keeps it, in C# ' +
-      "new UTF8Encoding(false) adds none",
+      "the byte order mark is taken away or added: use ignoreBOM: true in " +
+      "JavaScript, new UTF8Encoding(false) in C#",
     ],
     [({ folds }) => folds.includes("letters"), CHARSET],
     [({ folds }) => folds.includes("zeros"), ZEROS],
-    [
-      ({ folds }) => folds.includes("blanks"),
-      "white space at the ends of the line was cut off (strip, trim): cut off " +
-      "\\n alone, or nothing at all",
-    ],
     [({ came }) => !came.includes("\n"), LINE_ENDS_LOST],
     [
       () => true,
-      "line ends were changed, added or lost (readLine(), println(), strip(), a " +
-      "packet taken for a line): move the characters as they come",
+      "line ends or blanks were changed, added or lost (readLine(), println(), " +
+      "strip(), a packet taken for a line): move the characters as they come",
     ],
   ],
   more: [
