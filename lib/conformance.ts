@@ -158,7 +158,7 @@ async function ask(
       : thrown;
     // A mistake in a check of your own has a message alone.
     const { sent, came = messageOf(error), usualCause } = error as Broken;
-    const outcome = oneReply && !check.oneLine ? "not meant" : "broken";
+    const outcome = oneReply && !check.oneReply ? "not meant" : "broken";
     if (outcome === "broken") service.told.add(usualCause);
     return { outcome, sent, came, usualCause };
   }

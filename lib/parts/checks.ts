@@ -34,7 +34,7 @@ export interface Check {
   /** The promise in plain words: one line that says what holds. */
   promise: string;
   /** A textbook's server, one line a connection, keeps it too. @default false */
-  oneLine?: boolean;
+  oneReply?: boolean;
   /**
    * Asks the service; throws, best a {@linkcode Broken}, if it does not hold.
    * It may give a remark on a promise that is kept, which counts for nothing.
@@ -49,7 +49,7 @@ export const checks: Check[] = [
   {
     name: "uppercase",
     promise: "a line comes back in uppercase",
-    oneLine: true,
+    oneReply: true,
     // The first client has asked for it already.
     run(service) {
       if (service.first) throw service.first;
@@ -59,7 +59,7 @@ export const checks: Check[] = [
   {
     name: "untouched",
     promise: "digits, signs, spaces and capitals stay as they are",
-    oneLine: true,
+    oneReply: true,
     run: (service) => {
       const line = "  0123456789 ABC XYZ\t@[`{~}^_|\\/'\"!?.,;:-+*=<>()#$%& \n";
       return service.expect(line, line);
@@ -68,7 +68,7 @@ export const checks: Check[] = [
   {
     name: "zero-byte",
     promise: "a zero byte in a line stays, and what follows it too",
-    oneLine: true,
+    oneReply: true,
     run: (service) => service.expect("one\0two\n", "ONE\0TWO\n"),
   },
   {
@@ -104,7 +104,7 @@ export const checks: Check[] = [
   {
     name: "long-line",
     promise: "a line of a megabyte comes back whole",
-    oneLine: true,
+    oneReply: true,
     run: (service) => {
       // A textbook's server in Java writes each byte by itself.
       const times = service.oneReply ? 5_000 : 50_000;
@@ -115,7 +115,7 @@ export const checks: Check[] = [
   {
     name: "interactive",
     promise: "the reply to a line comes before the end of input",
-    oneLine: true,
+    oneReply: true,
     // The first client has asked for this, too.
     run(service) {
       if (service.answersAtOnce) return Promise.resolve();
@@ -146,7 +146,7 @@ export const checks: Check[] = [
   {
     name: "half-close",
     promise: "after the end of input all bytes come, then the close",
-    oneLine: true,
+    oneReply: true,
     async run(service) {
       const endAtOnce = true;
       await service.expect("\n", "\n", { endAtOnce });
@@ -209,7 +209,7 @@ export const checks: Check[] = [
   {
     name: "pause",
     promise: "a client that says nothing for 2.5 s is served after that",
-    oneLine: true,
+    oneReply: true,
     run: (service) =>
       service.converse([
         { send: "", reply: "", meanwhile: () => pause(2500) },

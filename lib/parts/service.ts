@@ -403,38 +403,31 @@ export class TestClient {
    * Waits until a condition holds. False if it does not when the reply ends,
    * when nothing has moved either way for `timeout` seconds, or when less than
    * {@linkcode SLOWEST} moves for twice the service's timeout.
-   *
-   * Time is counted in tenths of the timeout, so that a machine too busy to run
-   * this program does not count as a slow service: however long such a pause,
-   * it is one tenth.
    */
   async until(
     condition: () => boolean,
     timeout: number = this.#timeout,
   ): Promise<boolean> {
-    const first = this.count; // what was sent may wait in the system's buffers
-    let last = this.sent + first;
-    let [tenths, quiet] = [0, 0];
-    const clock = setInterval(() => {
-      tenths += 1;
-      const moved = this.sent + this.count;
-      quiet = moved === last ? quiet + 1 : 0;
-      last = moved;
-      const seconds = tenths * timeout / 10;
-      const slow = (this.count - first) / seconds < SLOWEST;
-      if (quiet === 0 && seconds > 2 * this.#timeout && slow) {
+    const begin = this.count; // what was sent may wait in the system's buffers
+    let last = this.sent + begin;
+    let seconds = 0;
+    await within(timeout, this.#holds(condition), () => {
+      const now = this.sent + this.count;
+      const isSlow = (this.count - begin) / seconds < SLOWEST;
+      if (now !== last && seconds > 2 * this.#timeout && isSlow) {
         this.ending = "too slow";
+        this.#wake();
       }
-      this.#wake();
-    }, 100 * timeout);
-    try {
-      while (!condition() && this.ending === undefined && quiet <= 10) {
-        if (this.#stopped) break;
-        await this.#moved.promise;
-      }
-      return condition();
-    } finally {
-      clearInterval(clock);
+      last = now;
+      seconds += timeout / 10; // within() asks ten times
+      return now;
+    });
+    return condition();
+  }
+
+  async #holds(condition: () => boolean): Promise<void> {
+    while (!condition() && this.ending === undefined && !this.#stopped) {
+      await this.#moved.promise;
     }
   }
 

@@ -72,7 +72,9 @@ export function quote(bytes: Uint8Array): string {
 
 /** The first bytes as text; what nobody would see has a name. */
 function excerpt(bytes: Uint8Array, size = 40): string {
-  return JSON.stringify(String(Buffer.from(bytes.subarray(0, size))))
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  const stream = bytes.length > size; // it may be cut within a character
+  return JSON.stringify(decoder.decode(bytes.subarray(0, size), { stream }))
     .replaceAll("\uFEFF", "\\uFEFF").replace(/(\\u0000){4,}/g, "\\u0000…");
 }
 

@@ -13,41 +13,9 @@
 import { Buffer } from "node:buffer";
 import { setTimeout as pause } from "node:timers/promises";
 import { within, writeAll } from "../../lib/parts/tcp.ts";
+import { reads, serveRight, texts, writeText } from "../sockets.ts";
 
 type Serve = (connection: Deno.TcpConn) => Promise<unknown>;
-
-/** Serves a client as it should be, but for what the fault says. */
-async function right(
-  connection: Deno.TcpConn,
-  uppercase = (text: string) => text.toUpperCase(),
-  options?: TextDecoderOptions,
-): Promise<void> {
-  for await (const text of texts(connection, options)) {
-    await write(connection, uppercase(text));
-  }
-}
-
-/** What comes, read by read. */
-async function* reads(connection: Deno.TcpConn): AsyncGenerator<Uint8Array> {
-  const buffer = new Uint8Array(64 * 1024);
-  while (true) {
-    const count = await connection.read(buffer);
-    if (count === null) return;
-    yield buffer.subarray(0, count);
-  }
-}
-
-/** The same as text. */
-async function* texts(
-  connection: Deno.TcpConn,
-  options: TextDecoderOptions = { ignoreBOM: true },
-): AsyncGenerator<string> {
-  const decoder = new TextDecoder("utf-8", options);
-  for await (const bytes of reads(connection)) {
-    yield decoder.decode(bytes, { stream: true });
-  }
-  yield decoder.decode();
-}
 
 /** Serves line by line, and gives each line another end. */
 async function byLines(connection: Deno.TcpConn, end: string): Promise<void> {
@@ -56,9 +24,9 @@ async function byLines(connection: Deno.TcpConn, end: string): Promise<void> {
     const lines = (line + text).split(/\r?\n/);
     line = lines.pop()!;
     const reply = lines.map((one) => `${one}${end}`).join("");
-    await write(connection, reply.toUpperCase());
+    await writeText(connection, reply.toUpperCase());
   }
-  if (line !== "") await write(connection, `${line}${end}`.toUpperCase());
+  if (line !== "") await writeText(connection, `${line}${end}`.toUpperCase());
 }
 
 /** Replies to whole lines, and keeps what is after them. */
@@ -66,16 +34,12 @@ async function wholeLines(
   connection: Deno.TcpConn,
   kept: { line: string },
 ): Promise<void> {
-  await right(connection, (text) => {
+  await serveRight(connection, (text) => {
     const all = kept.line + text;
     const end = all.lastIndexOf("\n") + 1;
     kept.line = all.slice(end);
     return all.slice(0, end).toUpperCase();
   });
-}
-
-function write(connection: Deno.TcpConn, text: string): Promise<void> {
-  return writeAll(connection, new TextEncoder().encode(text));
 }
 
 // -------------------------------------------------- wrong in what it makes of text
@@ -124,12 +88,14 @@ let clients = 0;
 function inTurn(connection: Deno.TcpConn, count: number): Promise<void> {
   const worker = clients++ % count;
   const before = workers[worker] ?? Promise.resolve();
-  return workers[worker] = before.then(() => right(connection)).catch(() => {});
+  return workers[worker] = before.then(() => serveRight(connection)).catch(
+    () => {},
+  );
 }
 
 const FAULTS: Record<string, Serve> = {
-  "none": (connection) => right(connection),
-  "dies of an early reset": (connection) => right(connection),
+  "none": (connection) => serveRight(connection),
+  "dies of an early reset": (connection) => serveRight(connection),
 
   "one client at a time": (connection) => inTurn(connection, 1),
   "ten clients at a time": (connection) => inTurn(connection, 10),
@@ -137,13 +103,13 @@ const FAULTS: Record<string, Serve> = {
   async "cuts characters"(connection) {
     for await (const bytes of reads(connection)) {
       const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-      await write(connection, decoder.decode(bytes).toUpperCase());
+      await writeText(connection, decoder.decode(bytes).toUpperCase());
     }
   },
 
   async "greets each client"(connection) {
-    await write(connection, "Welcome!\n");
-    await right(connection);
+    await writeText(connection, "Welcome!\n");
+    await serveRight(connection);
   },
 
   async "writes Latin-1"(connection) {
@@ -164,7 +130,7 @@ const FAULTS: Record<string, Serve> = {
     for await (const text of texts(connection)) {
       const all = last + text.toUpperCase();
       const end = all.indexOf("\n\n") + 1;
-      await write(connection, all.slice(1, end || undefined));
+      await writeText(connection, all.slice(1, end || undefined));
       if (end > 0) return;
       last = all.slice(-1);
     }
@@ -172,7 +138,7 @@ const FAULTS: Record<string, Serve> = {
 
   async "has lines of 64 KB at most"(connection) {
     let length = 0;
-    await right(connection, (text) => {
+    await serveRight(connection, (text) => {
       length = text.includes("\n")
         ? text.length - text.lastIndexOf("\n")
         : length + text.length;
@@ -186,14 +152,14 @@ const FAULTS: Record<string, Serve> = {
     while (true) {
       const next = await within(2, reading.next());
       if (next === undefined || next.done) return;
-      await write(connection, next.value.toUpperCase());
+      await writeText(connection, next.value.toUpperCase());
     }
   },
 
   async "pauses and never resumes"(connection) {
     let left = 64 * 1024;
     for await (const text of texts(connection)) {
-      await write(connection, text.toUpperCase());
+      await writeText(connection, text.toUpperCase());
       left -= text.length;
       if (left <= 0) await new Promise(() => {});
     }
@@ -202,7 +168,7 @@ const FAULTS: Record<string, Serve> = {
   async "keeps replies in memory"(connection) {
     let writing = Promise.resolve();
     for await (const text of texts(connection)) {
-      writing = writing.then(() => write(connection, text.toUpperCase()))
+      writing = writing.then(() => writeText(connection, text.toUpperCase()))
         .catch(() => {});
     }
     await writing;
@@ -215,7 +181,7 @@ const FAULTS: Record<string, Serve> = {
       tail += text.toUpperCase();
       clearTimeout(timer);
       timer = setTimeout(() => {
-        write(connection, tail).catch(() => {});
+        writeText(connection, tail).catch(() => {});
         tail = "";
       }, 100); // longer than the end of input takes on a busy machine
     }
@@ -225,7 +191,7 @@ const FAULTS: Record<string, Serve> = {
   async "replies at the end only"(connection) {
     let all = "";
     for await (const text of texts(connection)) all += text;
-    await write(connection, all.toUpperCase());
+    await writeText(connection, all.toUpperCase());
   },
 
   "changes line ends": (connection) => byLines(connection, "\n"),
@@ -235,61 +201,61 @@ const FAULTS: Record<string, Serve> = {
 
   async "mixes two clients' buffers"(connection) {
     await wholeLines(connection, sharedKept);
-    await write(connection, sharedKept.line.toUpperCase());
+    await writeText(connection, sharedKept.line.toUpperCase());
     sharedKept.line = "";
   },
 
   async "closes after the first packet"(connection) {
     for await (const text of texts(connection)) {
-      return await write(connection, text.toUpperCase());
+      return await writeText(connection, text.toUpperCase());
     }
   },
 
   async "sends the halves of a long read in turn"(connection) {
     for await (const text of texts(connection)) {
       const half = text.length > 1000 ? text.length >> 1 : 0;
-      await write(connection, text.slice(half).toUpperCase());
-      await write(connection, text.slice(0, half).toUpperCase());
+      await writeText(connection, text.slice(half).toUpperCase());
+      await writeText(connection, text.slice(0, half).toUpperCase());
     }
   },
 
   async "never closes"(connection) {
-    await right(connection);
+    await serveRight(connection);
     await new Promise(() => {});
   },
 
   async "one client that does not read holds up all"(connection) {
     for await (const text of texts(connection)) {
       lastWrite = lastWrite
-        .then(() => write(connection, text.toUpperCase()))
+        .then(() => writeText(connection, text.toUpperCase()))
         .catch(() => {});
       await lastWrite;
     }
   },
 
   "dies of bytes that are no text": (connection) =>
-    right(connection, undefined, { fatal: true, ignoreBOM: true })
+    serveRight(connection, undefined, { fatal: true, ignoreBOM: true })
       .catch((error) => error instanceof TypeError && die(error)),
 
   async "dies of an empty connection"(connection) {
     let count = 0;
-    await right(connection, (text) => {
+    await serveRight(connection, (text) => {
       count += text.length;
       return text.toUpperCase();
     });
     if (count === 0) die(new Error("no line"));
   },
 
-  "dies of a reset": (connection) => right(connection).catch(die),
+  "dies of a reset": (connection) => serveRight(connection).catch(die),
 
   async "dies of a failed write"(connection) {
     for await (const text of texts(connection)) {
-      await write(connection, text.toUpperCase()).catch(die);
+      await writeText(connection, text.toUpperCase()).catch(die);
     }
   },
 
   async "never closes a descriptor"(connection) {
-    await right(connection).catch(() => {});
+    await serveRight(connection).catch(() => {});
     await connection.closeWrite().catch(() => {});
     await new Promise(() => {});
   },
@@ -303,18 +269,18 @@ const FAULTS: Record<string, Serve> = {
   async "never sees the end of input"(connection) {
     let last = "";
     for await (const text of texts(connection)) {
-      await write(connection, text.toUpperCase());
+      await writeText(connection, text.toUpperCase());
       if (text !== "") last = text.toUpperCase();
     }
     // Without a line it would cost a core for ever.
-    while (last !== "") await write(connection, last);
+    while (last !== "") await writeText(connection, last);
   },
 
   async "sleeps 200 ms for each 4 KB"(connection) {
     for await (const text of texts(connection)) {
       for (let at = 0; at < text.length; at += 4096) {
         await pause(200);
-        await write(connection, text.slice(at, at + 4096).toUpperCase());
+        await writeText(connection, text.slice(at, at + 4096).toUpperCase());
       }
     }
   },
@@ -325,18 +291,18 @@ const FAULTS: Record<string, Serve> = {
       if (count === null) return;
       await pause(0); // the others have their turn, as threads have
       const text = new TextDecoder().decode(sharedBuffer.subarray(0, count));
-      await write(connection, text.toUpperCase());
+      await writeText(connection, text.toUpperCase());
     }
   },
 
   async "answers the same to everybody"(connection) {
     await connection.read(new Uint8Array(64 * 1024));
-    await write(connection, "I got your message");
+    await writeText(connection, "I got your message");
   },
 
   async "speaks HTTP"(connection) {
     await connection.read(new Uint8Array(64 * 1024));
-    await write(connection, "HTTP/1.1 400 Bad Request\r\n\r\n");
+    await writeText(connection, "HTTP/1.1 400 Bad Request\r\n\r\n");
   },
 
   async "waits for \\r\\n"(connection) {
@@ -344,7 +310,7 @@ const FAULTS: Record<string, Serve> = {
     for await (const text of texts(connection)) {
       const lines = (line + text).split("\r\n");
       line = lines.pop()!;
-      await write(
+      await writeText(
         connection,
         lines.map((one) => `${one}\r\n`).join("").toUpperCase(),
       );
@@ -357,7 +323,7 @@ const FAULTS: Record<string, Serve> = {
       text = Buffer.concat([text, bytes]);
       const end = 4 + (text.length < 4 ? Infinity : text.readInt32BE());
       if (text.length < end) continue;
-      await write(connection, text.toString().toUpperCase());
+      await writeText(connection, text.toString().toUpperCase());
       text = text.subarray(end);
     }
   },
@@ -368,7 +334,7 @@ const FAULTS: Record<string, Serve> = {
       line += text;
       const end = line.indexOf("\n") + 1;
       if (end === 0) continue;
-      await write(connection, line.slice(0, end).toUpperCase());
+      await writeText(connection, line.slice(0, end).toUpperCase());
       line = ""; // what the reader had read ahead is gone with it
     }
   },
@@ -376,21 +342,21 @@ const FAULTS: Record<string, Serve> = {
   async "one line a connection, and no close"(connection) {
     for await (const text of texts(connection)) {
       const line = text.split("\n")[0];
-      await write(connection, `${line.toUpperCase()}\n`);
+      await writeText(connection, `${line.toUpperCase()}\n`);
       await new Promise(() => {});
     }
   },
 
   async "serves whom accept() gave last"() {
     await pause(0); // accept() may have the next client by then
-    await right(lastAccepted);
+    await serveRight(lastAccepted);
   },
 
   "serves its first client alone": (connection) =>
-    clients++ === 0 ? right(connection) : new Promise(() => {}),
+    clients++ === 0 ? serveRight(connection) : new Promise(() => {}),
 
   "takes a byte order mark away": (connection) =>
-    right(connection, undefined, { ignoreBOM: false }),
+    serveRight(connection, undefined, { ignoreBOM: false }),
 };
 
 function die(error: unknown): never {
@@ -403,7 +369,7 @@ function die(error: unknown): never {
 const [fault = "", port = "0"] = Deno.args;
 const text = TEXT_FAULTS[fault];
 const serve: Serve | undefined = text
-  ? (connection) => right(connection, text)
+  ? (connection) => serveRight(connection, text)
   : FAULTS[fault];
 if (serve === undefined) {
   console.error(`wrong: no such fault: ${JSON.stringify(fault)}`);
