@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * TCP connections to any service: whole texts sent, whole replies read, and a
- * reset on purpose.
+ * TCP connections to any service: waits that end, whole texts sent, and a reset on
+ * purpose.
  *
  * @module
  */
 
-import { Buffer } from "node:buffer";
 import { connect as connectSocket } from "node:net";
 
 /** Where a service listens. */
@@ -85,17 +84,6 @@ export async function within<T>(
   }
 }
 
-/** All that comes from a connection until its end of file. */
-export async function readAll(connection: Deno.Conn): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  const buffer = new Uint8Array(64 * 1024);
-  while (true) {
-    const count = await connection.read(buffer);
-    if (count === null) return new Uint8Array(Buffer.concat(chunks));
-    chunks.push(buffer.slice(0, count));
-  }
-}
-
 /** Writes all of the bytes, however many a single write takes. */
 export async function writeAll(
   connection: Deno.Conn,
@@ -104,28 +92,6 @@ export async function writeAll(
   for (let at = 0; at < bytes.length;) {
     at += await connection.write(bytes.subarray(at));
   }
-}
-
-/**
- * Sends a text to a service while it reads the reply, closes the sending side,
- * and gives the whole reply.
- */
-export async function talk(address: Address, text: string): Promise<string> {
-  const reply = await exchange(address, Buffer.from(text));
-  return Buffer.from(reply).toString();
-}
-
-/** As {@linkcode talk}, in bytes. */
-export async function exchange(
-  address: Address,
-  bytes: Uint8Array,
-): Promise<Uint8Array> {
-  using connection = await Deno.connect(address);
-  const [reply] = await Promise.all([
-    readAll(connection),
-    writeAll(connection, bytes).then(() => connection.closeWrite()),
-  ]);
-  return reply;
 }
 
 /**
