@@ -51,16 +51,6 @@ export interface LoadOptions {
   timeout?: number;
 }
 
-/** What {@linkcode bulk} found. */
-export interface Bulk {
-  /** Millions of bytes sent, all clients together: whole blocks of the text. */
-  megabytes: number;
-  /** From the first byte sent to the last byte of a reply. */
-  seconds: number;
-  /** Millions of bytes sent a second, all clients together. */
-  megabytesPerSecond: number;
-}
-
 /** What {@linkcode messages} found. */
 export interface Messages {
   /** Replies a second, on all connections together. */
@@ -83,13 +73,15 @@ const BLOCK = 256 * 1024;
  * The sending side stays open until the whole reply is there, so that a service
  * which mishandles a half-close can be measured too.
  *
+ * @returns Millions of bytes sent a second, all clients together, from the first
+ * byte sent to the last byte of a reply.
  * @throws {WrongReply} if a reply differs, ends early or goes on too long.
  * @throws {RangeError} if there is no such text.
  */
 export async function bulk(
   address: Address,
   options: LoadOptions = {},
-): Promise<Bulk> {
+): Promise<number> {
   const { text = "ascii", megabytes = 300, clients = 1, timeout } = options;
   const source = lines(text, BLOCK);
   const block = Buffer.byteLength(source);
@@ -112,8 +104,7 @@ export async function bulk(
     if (count === null) return;
     throw new WrongReply("wrong reply: more came after its end");
   });
-  const sent = clients * blocks * block / 1e6;
-  return { megabytes: sent, seconds, megabytesPerSecond: sent / seconds };
+  return clients * blocks * block / 1e6 / seconds;
 }
 
 /** Time for the service to get going before anything counts: milliseconds. */
@@ -333,8 +324,7 @@ async function main(options: ReturnType<typeof parse>): Promise<void> {
     for (const count of clients) {
       await show(address, `bulk, ${text}, clients: ${count}`, async () => {
         const asked = { ...amounts, text, clients: count };
-        const { megabytesPerSecond } = await bulk(address, asked);
-        return [`${megabytesPerSecond.toFixed(0)} MB/s`];
+        return [`${(await bulk(address, asked)).toFixed(0)} MB/s`];
       });
     }
   }
