@@ -301,6 +301,7 @@ function parse(list: Check[]) {
       list: { type: "boolean", default: false },
       timeout: { type: "string", default: "3" },
       strict: { type: "boolean", default: false },
+      json: { type: "boolean", default: false },
     },
   });
   if (values.help) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * The command line, as `conformance.ts` and `load.ts` both read it.
+ * The command line, as the programs read it.
  *
  * @module
  */
@@ -13,7 +13,6 @@ import { fail, messageOf } from "./terminal.ts";
 export const COMMON = {
   hostname: { type: "string", default: "127.0.0.1" },
   port: { type: "string", short: "p", default: "6789" },
-  json: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
 } as const;
 
