@@ -41,12 +41,8 @@ const FOLDS: Record<string, (text: string) => string> = {
   letters: (text) => text.replaceAll("İ", "I").replace(/[^\0-\x7f]|\?/g, ""),
 };
 
-/** How much of the wanted text came, after folding. */
-type Extent =
-  | "part" // nothing, or a beginning
-  | "all"
-  | "more" // all, and other text with it
-  | "other";
+/** How much came: all, more than that, a beginning or nothing, or other text. */
+type Extent = "all" | "more" | "part" | "other";
 
 /** A case with its class. */
 interface Seen extends Case {

@@ -10,7 +10,6 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
 import { setTimeout as pause } from "node:timers/promises";
 import { within, writeAll } from "../../lib/parts/tcp.ts";
 import { reads, serveRight, texts, writeText } from "../sockets.ts";
@@ -48,16 +47,20 @@ const TEXT_FAULTS: Record<string, (text: string) => string> = {
   "loses line ends": (text) => text.toUpperCase().replaceAll("\n", ""),
   "capitalizes": (text) =>
     text.charAt(0).toUpperCase() + text.slice(1).toLowerCase(),
-  "swaps capitals and small letters": (text) =>
-    text.replace(/[a-z]/gi, (letter) => {
-      const upper = letter.toUpperCase();
-      return letter === upper ? letter.toLowerCase() : upper;
-    }),
+  "swaps case": (text) =>
+    text.replace(
+      /[a-z]|([A-Z])/g,
+      (letter, capital) =>
+        capital ? letter.toLowerCase() : letter.toUpperCase(),
+    ),
   "lower-cases": (text) => text.toLowerCase(),
   "lower-cases A to Z alone": (text) =>
     text.replace(/[A-Z]/g, (letter) => letter.toLowerCase()),
   "sends its buffer whole": (text) =>
     text.toUpperCase().padEnd(Math.ceil(text.length / 1024) * 1024, "\0"),
+  "waits for \\r\\n": (text) => text.endsWith("\r\n") ? text.toUpperCase() : "",
+  "waits for a length before the text": (text) =>
+    text.startsWith("\0\0\0\x05") ? text.toUpperCase() : "",
   "decodes ASCII alone": (text) => {
     if (/[^\0-\x7f]/.test(text)) throw new Error("no ASCII");
     return text.toUpperCase();
@@ -303,29 +306,6 @@ const FAULTS: Record<string, Serve> = {
   async "speaks HTTP"(connection) {
     await connection.read(new Uint8Array(64 * 1024));
     await writeText(connection, "HTTP/1.1 400 Bad Request\r\n\r\n");
-  },
-
-  async "waits for \\r\\n"(connection) {
-    let line = "";
-    for await (const text of texts(connection)) {
-      const lines = (line + text).split("\r\n");
-      line = lines.pop()!;
-      await writeText(
-        connection,
-        lines.map((one) => `${one}\r\n`).join("").toUpperCase(),
-      );
-    }
-  },
-
-  async "waits for a length before the text"(connection) {
-    let text = Buffer.alloc(0);
-    for await (const bytes of reads(connection)) {
-      text = Buffer.concat([text, bytes]);
-      const end = 4 + (text.length < 4 ? Infinity : text.readInt32BE());
-      if (text.length < end) continue;
-      await writeText(connection, text.toString().toUpperCase());
-      text = text.subarray(end);
-    }
   },
 
   async "a new reader for each line"(connection) {
