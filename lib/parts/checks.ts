@@ -166,7 +166,6 @@ export const checks: Check[] = [
       const second = () =>
         service.converse([says(2)], { ifNothing: ONE_AT_A_TIME });
       return service.converse([
-        { send: "", reply: "", meanwhile: second },
         { send: "client 1 ", reply: "", meanwhile: second },
         { send: "is slow\n", reply: "CLIENT 1 IS SLOW\n", meanwhile: second },
       ], { ifNothing: SHARED });
