@@ -21,7 +21,7 @@ import {
   wholeNumber,
 } from "./parts/options.ts";
 import { Broken, Service } from "./parts/service.ts";
-import { type Address, NoConnection } from "./parts/tcp.ts";
+import { type Address, NoConnection, NOTHING_LISTENS } from "./parts/tcp.ts";
 import { fail, messageOf, noService, progress } from "./parts/terminal.ts";
 
 export { type Check, checks, type Level } from "./parts/checks.ts";
@@ -116,13 +116,27 @@ export async function conform(
     report.results.push(result);
     onResult?.(result, report);
     if (!["broken", "not meant"].includes(found.outcome)) continue;
-    const answers = () => service.answers().catch(() => false);
-    if (await service.during(share(), answers)) continue;
-    reason = `no answer any more since ${name}`;
+    reason = await service.during(share(), () => silence(service, name));
     // The end of the service is a fault, whatever it was meant to do.
-    if (found.outcome === "not meant") reason += ` (${found.usualCause})`;
+    const cause = found.outcome === "not meant" && found.usualCause;
+    if (reason && cause) reason += ` (${cause})`;
   }
   return report;
+}
+
+/** Why a service is asked no more since a check, if it does not answer. */
+async function silence(
+  service: Service,
+  since: string,
+): Promise<string | undefined> {
+  try {
+    if (await service.answers()) return undefined;
+  } catch (error) {
+    if (messageOf(error) === NOTHING_LISTENS) {
+      return `the server has ended in ${since}: its own output says why`;
+    }
+  }
+  return `no answer any more since ${since}`;
 }
 
 /** True if all promises of a level were kept that there was time to ask for. */

@@ -60,6 +60,7 @@ const ORDINARY: Row[] = [
     breaks: "several-lines pieces no-line-end crlf conversation order " +
       "two-clients slow-reader letters special cuts " +
       "first-character empty",
+    cause: /another encoding/, // of what writeBytes() makes of accents
     oneReply: true,
     dies: true,
   },

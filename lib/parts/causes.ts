@@ -100,8 +100,8 @@ export const ACCEPT_LOOP: string =
 
 /** The connection stays open after the end of input. */
 export const NEVER_CLOSES: string =
-  "it never closes the connection: close it when read gives the end of input " +
-  "(0 bytes, null), and after fork() in the parent, too";
+  "it never closes the connection: close it after the last reply, when read " +
+  "gives the end of input (0 bytes, null); after fork() in the parent, too";
 
 /** Bytes that are no text end the work. */
 export const DECODER: string =
@@ -133,7 +133,7 @@ const ZEROS =
   "gave, and not strlen()";
 
 const CHARSET = "the bytes are read or written in another encoding than " +
-  "UTF-8 (in Java, writeChars() writes UTF-16): name UTF-8 for both";
+  "UTF-8 (in Java writeBytes() and writeChars() are others): name UTF-8 for both";
 const CUT = "a character was cut between two reads: use a decoder that keeps " +
   "an unfinished character for the next read";
 
