@@ -43,7 +43,7 @@ export interface LoadOptions {
   megabytes?: number;
   /** Clients that send megabytes at the same time. @default 1 */
   clients?: number;
-  /** Connections to hold, or with one line each on its way. @default 100 */
+  /** Connections, each with one line on its way. @default 100 */
   connections?: number;
   /** How long to count messages. @default 3 */
   seconds?: number;

@@ -10,7 +10,7 @@ import { cpuSeconds, has, memory } from "./machine.ts";
 import { expectUpper, startFlood, startServer, TEXT, UPPER } from "./pair.ts";
 import { ask, exchange, readAll, talk } from "./sockets.ts";
 
-/** When a test that waits for the server's good will is given up: milliseconds. */
+/** When a test that has no bound of its own on its waits is given up: milliseconds. */
 const LIMIT = 60_000;
 
 /** How often the server's log says something. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * No line is there for nothing: each part of the scripts is taken out of a copy.
+ * README.md says what happens without a part: each is taken out of a copy here.
  * The copy still answers a line, and the test that holds what "Without this" says
  * goes red, for the reason that is named. (That it is green with the script as it
  * is, it shows itself.)

@@ -5,7 +5,8 @@
  *
  * A reply is classified first: how much of the wanted text is there, and which
  * kinds of difference have to be folded away to find it. The causes are rows
- * under that class.
+ * under that class. Of the rows that fit, one that was told already is preferred,
+ * and else the first: their order matters.
  *
  * @module
  */

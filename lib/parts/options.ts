@@ -9,7 +9,7 @@
 import type { Address } from "./tcp.ts";
 import { fail, messageOf } from "./terminal.ts";
 
-/** Options that both programs have, for `parseArgs()`. */
+/** Options that `conformance.ts` and `load.ts` both have, for `parseArgs()`. */
 export const COMMON = {
   hostname: { type: "string", default: "127.0.0.1" },
   port: { type: "string", short: "p", default: "6789" },
