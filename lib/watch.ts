@@ -97,6 +97,9 @@ const totals = { connections: 0, bytes: 0 };
 
 // ------------------------------------------------------------- one connection
 
+/** Those whose client is still connected, the first one first. */
+const sessions = new Set<Session>();
+
 /** A client's connection, and the one to the server that belongs to it. */
 class Session {
   readonly #number = ++totals.connections;
@@ -113,6 +116,8 @@ class Session {
     this.#client = client;
     this.#server = server;
     print("");
+    sessions.add(this);
+    client.on("close", () => sessions.delete(this));
     client.on("error", () => this.#reset(client, server));
     once(server, "connect").then(
       () => this.#connected(to.port),
@@ -205,9 +210,13 @@ class Session {
       return "the server has closed; the client goes on (no FIN)";
     }
     if (!this.#lastToSend) return undefined; // both still think
-    return this.#lastToSend === client
-      ? "the server does not answer; the client has sent no FIN"
-      : "the server has answered; the client has sent no FIN";
+    if (this.#lastToSend === server) {
+      return "the server has answered; the client has sent no FIN";
+    }
+    const [other] = [...sessions].filter((one) => one !== this);
+    return other
+      ? `the server does not answer; is it busy with #${other.#number}?`
+      : "the server does not answer; the client has sent no FIN";
   }
 
   #name(side: Socket): string {

@@ -171,7 +171,7 @@ Deno.test("watch - says once who waits for whom, and nothing of a client that st
     [
       "#2 the client has sent its FIN; the server has not closed",
       "#3 the server has answered; the client has sent no FIN",
-      "#4 the server does not answer; the client has sent no FIN",
+      "#4 the server does not answer; is it busy with #1?",
       "#5 the server has closed; the client goes on (no FIN)",
     ],
   );
