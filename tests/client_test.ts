@@ -36,7 +36,8 @@ Deno.test("client - bytes stay untouched both ways, also after the end of input"
   const input = crypto.getRandomValues(new Uint8Array(65_536));
   const { code, bytes } = await run(startClient(echo.address), input);
   assert.equal(code, 0);
-  assert.deepEqual(bytes, input);
+  // Not deepEqual(), whose message would show all of them.
+  assert.ok(Buffer.compare(bytes, input) === 0, "bytes are lost, or others");
 });
 
 Deno.test("client - a reply is printed before the input ends", async () => {

@@ -102,6 +102,17 @@ for (const [name, serve, says] of WRONG) {
   });
 }
 
+Deno.test("bulk() - notices a service that says more at the end of input", async () => {
+  await using service = serveHere(async (socket) => {
+    await serveRight(socket);
+    await writeText(socket, "bye\n");
+  });
+  await assert.rejects(
+    bulk(service.address, { megabytes: 1 }),
+    /wrong reply: more came after its end/,
+  );
+});
+
 Deno.test("messages() - notices a reply that is another client's", async () => {
   let last = "";
   await using service = serveHere((socket) =>
