@@ -47,7 +47,7 @@ async function main(): Promise<void> {
 ${server.script.stdout}
 Terminal 2: deno run --allow-net client.ts --port ${port}
 ${screen}
-What went between them: deno task watch --port 0 --to ${to}
+What went between them: deno task watch --port ${port} --to ${to}
 ${diagram}`);
   const expected = LINES.map((line) => `${line}\n`.toUpperCase()).join("");
   if (stdout !== expected || code !== 0) {

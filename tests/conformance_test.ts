@@ -51,6 +51,14 @@ Deno.test("conformance - a teacher's own check in lib/README.md runs", async () 
   assert.equal(code, 1);
 });
 
+Deno.test("conformance - a broken promise is shown as README.md shows it", async () => {
+  const page = await Deno.readTextFile(join(ROOT, "README.md"));
+  const [block] = page.match(/^✗ no-line-end [^]*?(?=^```$)/m)!;
+  const fault = "forgets a last line without line end";
+  const { stdout } = await check(fault, "--only no-line-end");
+  assert(stdout.startsWith(block), stdout);
+});
+
 Deno.test("conformance - a broken promise is explained, and a cause told once", async () => {
   const options = "--only uppercase --only crlf";
   const { code, stdout, stderr } = await check("greets each client", options);

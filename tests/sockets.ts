@@ -64,12 +64,18 @@ export function serveHere(
 ): ServerHere {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const accepting = (async () => {
-    const served = [];
-    for await (const socket of listener) {
-      const ended = serve(socket)
-        .catch(() => {}) // a client's failure is that client's
-        .finally(() => socket.close());
-      served.push(ended);
+    const served: Promise<unknown>[] = [];
+    while (true) {
+      try {
+        const socket = await listener.accept();
+        const ended = serve(socket)
+          .catch(() => {}) // a client's failure is that client's
+          .finally(() => socket.close());
+        served.push(ended);
+      } catch (error) {
+        // The client has reset its connection already, or the listener is closed.
+        if (!(error instanceof Deno.errors.NotConnected)) break;
+      }
     }
     await Promise.all(served);
   })();

@@ -234,6 +234,13 @@ const CAUSES: Record<Extent, Row[]> = {
       "itself (0 bytes, null)",
     ],
     [({ wanted }) => wanted === "\n", LINE_ENDS_LOST],
+    [
+      ({ came, wanted }) =>
+        !wanted.endsWith("\n") &&
+        lines(came) === lines(wanted.slice(0, wanted.lastIndexOf("\n"))),
+      "the last line is forgotten: at the end of input send what is still in " +
+      "the buffer",
+    ],
     [({ wanted, steps }) => BEYOND_ASCII.test(wanted) && steps.length > 1, CUT],
     [({ wanted, ending }) => BEYOND_ASCII.test(wanted) && ending, DECODER],
     [
