@@ -33,6 +33,13 @@ function words(text: string): string[] {
   return text.match(/\S+/g) ?? [];
 }
 
+const ALL = checks.map(({ name }) => name).join(" ");
+
+/** All checks but some. */
+function without(some: string): string {
+  return words(ALL).filter((name) => !words(some).includes(name)).join(" ");
+}
+
 /** A server, and what the checks have to say of it. */
 interface Row {
   name: string;
@@ -52,8 +59,8 @@ interface Row {
   dies?: boolean;
 }
 
-const ALL = checks.map(({ name }) => name).join(" ");
-const QUICK = ALL.replace(/pause|slow-reader|never-reads|early-reset/g, "");
+/** Those that take little time. */
+const QUICK = without("pause slow-reader never-reads early-reset");
 
 // -------------------------------------------------------------- ordinary servers
 
@@ -99,7 +106,10 @@ const ORDINARY: Row[] = [
   {
     name: "byte by byte in Python, which knows A to Z alone",
     command: ["python3", `${HERE}/peers/bytes.py`],
-    asked: QUICK.replace(/long-line|order|cuts/g, ""), // megabytes take long
+    // Megabytes take long.
+    asked: without(
+      "pause slow-reader never-reads early-reset long-line order cuts",
+    ),
     breaks: "letters special",
     cause: /only A to Z/,
   },
@@ -107,7 +117,7 @@ const ORDINARY: Row[] = [
     // It loses the end of late replies, too, but by chance: pipe() in Node does.
     name: "the recipe",
     command: [...DENO, `${HERE}/peers/recipe.ts`, "0"],
-    asked: ALL.replace("slow-reader", ""),
+    asked: without("slow-reader"),
     breaks: "first-character early-reset", // it has two faults
     cause: /ignoreBOM|accept\(\) itself fails/,
     dies: true,
@@ -140,7 +150,7 @@ const LONG = "long-line order half-close slow-reader cuts";
  */
 const FAULTS: Record<
   string,
-  [breaks: string, cause?: RegExp, asked?: string]
+  [breaks: string, cause?: RegExp, more?: Partial<Row>]
 > = {
   "loses line ends": [CONTENT, /the line ends are lost/],
   "capitalizes": [`${CONTENT} slow-reader`, /not all letters/],
@@ -150,25 +160,32 @@ const FAULTS: Record<
     /does not depend on what was sent/,
   ],
   "speaks HTTP": [`${CONTENT} slow-reader empty`, /it speaks HTTP/],
-  "waits for \\r\\n": ["uppercase", /it waits for \\r\\n/],
-  "waits for a length before the text": ["uppercase", /the text's length/],
+  "waits for \\r\\n": ["uppercase", /it waits for \\r\\n/, { dies: true }],
+  "waits for a length before the text": ["uppercase", /the text's length/, {
+    dies: true,
+  }],
   "decodes ASCII alone": ["letters special cuts first-character", /decoder's/],
-  "serves its first client alone": ["untouched", /belongs in a loop/],
+  "serves its first client alone": ["untouched", /belongs in a loop/, {
+    dies: true,
+  }],
   "a new reader for each line": [
     "several-lines",
     /one reader for each connection/,
-    "several-lines conversation",
+    { asked: "several-lines conversation" },
   ],
   "one line a connection, and no close": [
     "half-close",
     /never closes/,
-    "uppercase interactive half-close",
+    { asked: "uppercase interactive half-close", oneReply: true },
   ],
-  "serves whom accept() gave last": ["hundred", /threads share one/, "hundred"],
+  "serves whom accept() gave last": ["hundred", /threads share one/, {
+    asked: "hundred",
+  }],
   "pauses and never resumes": [
     "long-line order",
     /has stopped reading/,
-    "uppercase several-lines long-line order", // each costs two time limits
+    // Each costs two time limits.
+    { asked: "uppercase several-lines long-line order" },
   ],
   "one client at a time": ["two-clients hundred never-reads", /in turn/],
   "one client that does not read holds up all": ["never-reads", /holds up all/],
@@ -188,7 +205,7 @@ const FAULTS: Record<
   "sends its buffer whole": [CONTENT, /a buffer is sent whole/],
   "lower-cases": [CONTENT, /opposite of toUpperCase/],
   "lower-cases A to Z alone": [CONTENT, /opposite of toUpperCase/],
-  "never flushes": ["uppercase", /send and flush all/],
+  "never flushes": ["uppercase", /send and flush all/, { dies: true }],
   "writes Latin-1": [
     "letters special cuts first-character",
     /another encoding/,
@@ -197,8 +214,11 @@ const FAULTS: Record<
   "uppercases A to Z alone": ["letters special", /only A to Z/],
   "takes a byte order mark away": ["first-character", /ignoreBOM/],
   "ten clients at a time": ["hundred", /pool of threads/],
-  "keeps replies in memory": ["", undefined, ALL],
-  "none": ["", undefined, ALL],
+  "keeps replies in memory": ["", undefined, {
+    asked: ALL,
+    remark: /took all 20 MB/,
+  }],
+  "none": ["", undefined, { asked: ALL }],
   "cuts characters": ["cuts", /was cut between two reads/],
   "forgets a last line without line end": ["no-line-end", /is forgotten/],
   "mixes two clients' buffers": ["two-clients", /share a buffer/],
@@ -206,47 +226,59 @@ const FAULTS: Record<
   "closes after 2 s without a byte": [
     "pause",
     /gave up a client that paused/,
-    "pause", // on a busy machine other checks may take it 2 s
+    { asked: "pause" }, // on a busy machine other checks may take it 2 s
   ],
   "closes after the first packet": [
     "pieces long-line conversation order two-clients slow-reader cuts",
     /one read\(\) for a line/,
+    { oneReply: true },
   ],
   "sends the halves of a long read in turn": [LONG, /out of order/],
-  "dies of bytes that are no text": ["not-text", /decoder's error/],
-  "dies of an empty connection": ["empty", /gives null/],
-  "dies of a reset": ["reset", /catch errors where a client is served/],
-  "dies of a failed write": ["reset", /in C ignore SIGPIPE/],
-  "dies of an early reset": ["early-reset", /accept\(\) itself fails/],
-  "never closes a descriptor": ["early-reset", /no descriptor/, "early-reset"],
-  "clients share a static buffer": ["hundred", /share a buffer/, "hundred"],
+  "dies of bytes that are no text": ["not-text", /decoder's error/, {
+    dies: true,
+  }],
+  "dies of an empty connection": ["empty", /gives null/, { dies: true }],
+  "dies of a reset": ["reset", /catch errors where a client is served/, {
+    dies: true,
+  }],
+  "dies of a failed write": ["reset", /in C ignore SIGPIPE/, { dies: true }],
+  "dies of an early reset": ["early-reset", /accept\(\) itself fails/, {
+    dies: true,
+  }],
+  "never closes a descriptor": ["early-reset", /no descriptor/, {
+    asked: "early-reset",
+    dies: true,
+  }],
+  "clients share a static buffer": ["hundred", /share a buffer/, {
+    asked: "hundred",
+  }],
   "looks at no result of write()": [
     "slow-reader",
     /lost, doubled|send\(\) may take a part/,
-    "slow-reader",
+    { asked: "slow-reader" },
   ],
   "takes strlen() for the count": ["zero-byte", /strlen/],
-  "never sees the end of input": ["order", /without end/, "order"],
-  "sleeps 200 ms for each 4 KB": ["order", /too slow/, "order"],
+  "never sees the end of input": ["order", /without end/, { asked: "order" }],
+  "sleeps 200 ms for each 4 KB": ["order", /too slow/, { asked: "order" }],
 };
 
 const WRONG = Object.entries(FAULTS).map(
-  ([name, [breaks, cause, asked = `${breaks} ${QUICK}`]]): Row => ({
-    name,
-    command: [
-      // So few descriptors that they are used up on a busy machine, too.
-      ...name === "never closes a descriptor"
-        ? ["prlimit", "--nofile=100"]
-        : [],
-      ...[...DENO, `${HERE}/wrong/server.ts`, name],
-    ],
-    asked,
-    breaks,
-    cause,
-    remark: name === "keeps replies in memory" ? /took all 20 MB/ : undefined,
-    oneReply: /^closes after the first|^one line a/.test(name),
-    dies: /^dies of|^never (flushes|closes a)|^waits|^serves its/.test(name),
-  }),
+  ([name, [breaks, cause, more]]): Row => {
+    const command = [...DENO, `${HERE}/wrong/server.ts`, name];
+    // So few descriptors that they are used up on a busy machine, too.
+    const few = name === "never closes a descriptor"
+      ? ["prlimit", "--nofile=100"]
+      : [];
+    const asked = `${breaks} ${QUICK}`;
+    return {
+      name,
+      command: [...few, ...command],
+      asked,
+      breaks,
+      cause,
+      ...more,
+    };
+  },
 );
 
 // ------------------------------------------------------------------- the tests
