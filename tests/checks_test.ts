@@ -215,10 +215,10 @@ const FAULTS: Record<
   "takes a byte order mark away": ["first-character", /ignoreBOM/],
   "ten clients at a time": ["hundred", /pool of threads/],
   "keeps replies in memory": ["", undefined, {
-    asked: ALL,
+    asked: "never-reads",
     remark: /took all 20 MB/,
   }],
-  "none": ["", undefined, { asked: ALL }],
+  "none": [""],
   "cuts characters": ["cuts", /was cut between two reads/],
   "forgets a last line without line end": ["no-line-end", /is forgotten/],
   "mixes two clients' buffers": ["two-clients", /share a buffer/],
@@ -374,7 +374,9 @@ async function askStalling(check: Check): Promise<Report | undefined> {
   return await within(60, conform(server.address, options));
 }
 
-Deno.test("checks - their budget ends every wait, whatever the server does", async () => {
+Deno.test("checks - their budget ends every wait, whatever the server does", {
+  timeout: 90_000,
+}, async () => {
   const reports = await Promise.all(checks.map(askStalling));
   const longer = checks.filter((_, place) => reports[place] === undefined);
   assert.deepEqual(

@@ -93,7 +93,9 @@ const WRONG: [
   ],
 ];
 for (const [name, serve, says] of WRONG) {
-  Deno.test(`bulk(), messages() - notice a service that ${name}`, async () => {
+  Deno.test(`bulk(), messages() - notice a service that ${name}`, {
+    timeout: 30_000,
+  }, async () => {
     await using service = serveHere(serve);
     const asked = { timeout: 1, megabytes: 1, connections: 2, seconds: 1 };
     for (const measure of [bulk, messages]) {
