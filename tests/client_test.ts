@@ -10,10 +10,18 @@ import { setTimeout as pause } from "node:timers/promises";
 import { run } from "../lib/parts/process.ts";
 import { format, writeAll } from "../lib/parts/tcp.ts";
 import { has, TERMINAL } from "./machine.ts";
-import { expectUppercase, startClient, startServer } from "./pair.ts";
+import {
+  expectExit,
+  expectUppercase,
+  startClient,
+  startServer,
+} from "./pair.ts";
 import { readAll, serveHere, writeText } from "./sockets.ts";
 
 const windows = Deno.build.os === "windows";
+
+/** What the client says of a server that has gone. */
+const LOST = /^client: lost the connection to 127\S+: .*\n$/;
 
 /** A textbook's server: reads once, replies, and closes. */
 async function replyOnce(socket: Deno.TcpConn): Promise<void> {
@@ -34,10 +42,11 @@ Deno.test("client - bytes stay untouched both ways, also after the end of input"
     await writeAll(socket, await readAll(socket));
   });
   const input = crypto.getRandomValues(new Uint8Array(65_536));
-  const { code, bytes } = await run(startClient(echo.address), input);
-  assert.equal(code, 0);
+  const exit = await run(startClient(echo.address), input);
+  expectExit(exit);
   // Not deepEqual(), whose message would show all of them.
-  assert.ok(Buffer.compare(bytes, input) === 0, "bytes are lost, or others");
+  const isSame = Buffer.compare(exit.bytes, input) === 0;
+  assert.ok(isSame, "bytes are lost, or others");
 });
 
 Deno.test("client - a reply is printed before the input ends", async () => {
@@ -48,7 +57,7 @@ Deno.test("client - a reply is printed before the input ends", async () => {
     await script.stdoutMatch(new RegExp(`${word.toUpperCase()}\n$`));
   }
   await script.closeInput();
-  assert.equal((await script.exit()).code, 0);
+  expectExit(await script.exit());
 });
 
 Deno.test("client - a textbook's server that is quicker than the end of a short input", async () => {
@@ -58,8 +67,7 @@ Deno.test("client - a textbook's server that is quicker than the end of a short 
   await script.stdoutMatch(/BYE\n/); // and closed: now the client waits 500 ms
   await pause(50);
   await script.closeInput();
-  const { code, stderr } = await script.exit();
-  assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+  expectExit(await script.exit());
 });
 
 Deno.test("client - a line that is typed after the server has closed is not lost in silence", async () => {
@@ -74,9 +82,8 @@ Deno.test("client - a line that is typed after the server has closed is not lost
   await pause(200); // nothing shows when it has read the end of file
   await script.write("too late\n");
   await script.closeInput();
-  const { code, stderr } = await script.exit();
-  assert.match(stderr, /^client: lost .* before the end of input; .*\n$/);
-  assert.equal(code, 1);
+  const stderr = /^client: lost .* before the end of input; .*\n$/;
+  expectExit(await script.exit(), { code: 1, stderr });
 });
 
 Deno.test(
@@ -101,9 +108,7 @@ Deno.test(
       await script.write("too late\n");
       await script.closeInput();
       script.kill("SIGCONT");
-      const { code, stderr } = await script.exit();
-      assert.match(stderr, /^client: lost the connection to 127\S+: .*\n$/);
-      assert.equal(code, 1);
+      expectExit(await script.exit(), { code: 1, stderr: LOST });
     }
   },
 );
@@ -111,17 +116,10 @@ Deno.test(
 Deno.test("client - a server that closes in the middle of 5 MB, after a reply", async () => {
   await using closing = serveHere(replyOnce);
   const input = new Uint8Array(5_000_000);
-  const { code, stdout, stderr } = await run(
-    startClient(closing.address),
-    input,
-  );
+  const exit = await run(startClient(closing.address), input);
   // A reset takes away what was not read yet, on Windows.
-  if (!windows) assert.equal(stdout, "BYE\n");
-  assert.match(
-    stderr,
-    /^client: lost the connection to 127\S+: .*\n$/,
-  );
-  assert.equal(code, 1);
+  const stdout = windows ? exit.stdout : "BYE\n";
+  expectExit(exit, { code: 1, stdout, stderr: LOST });
 });
 
 Deno.test("client - a server that resets at once is a lost connection", async () => {
@@ -130,9 +128,8 @@ Deno.test("client - a server that resets at once is a lost connection", async ()
   const { port } = server.address() as AddressInfo;
   for (let round = 0; round < 10; round++) {
     const address = { hostname: "127.0.0.1", port };
-    const { code, stderr } = await run(startClient(address), "a\n");
-    assert.match(stderr, /^client: lost the connection to 127\S+: .*\n$/);
-    assert.equal(code, 1);
+    const exit = await run(startClient(address), "a\n");
+    expectExit(exit, { code: 1, stderr: LOST });
   }
   await once(server.close(), "close");
 });
@@ -146,8 +143,7 @@ Deno.test("client - a closed standard output ends it quietly", {
     `yes ciao | "$0" "$@" | head -1; echo "\${PIPESTATUS[1]}"`,
   ];
   const pipeline = startClient(server.address, { wrapper });
-  const { stdout, stderr } = await run(pipeline);
-  assert.deepEqual({ stdout, stderr }, { stdout: "CIAO\n0\n", stderr: "" });
+  expectExit(await run(pipeline), { stdout: "CIAO\n0\n" });
 });
 
 Deno.test(
@@ -160,12 +156,7 @@ Deno.test(
     for (const closed of ["<&-", ">&-", "<&- >&-"]) {
       const wrapper = ["bash", "-c", `exec "$0" "$@" ${closed}`];
       const client = startClient(server.address, { wrapper });
-      const { code, stdout, stderr } = await run(client, "perché\n");
-      assert.deepEqual({ code, stdout, stderr }, {
-        code: 0,
-        stdout: "",
-        stderr: "",
-      });
+      expectExit(await run(client, "perché\n"), { stdout: "" });
     }
   },
 );
@@ -204,18 +195,15 @@ Deno.test({
       await t.step(output, async () => {
         const wrapper = ["python3", "-c", FULL, output];
         const client = startClient(server.address, { wrapper });
-        const { code, bytes, stderr } = await run(
-          client,
-          line.repeat(100_000),
-          { open: true }, // it ends before it has read all
-        );
-        assert.match(stderr, /^client: cannot write standard output: .*\n$/);
-        assert.equal(code, 1);
+        // It ends before it has read all.
+        const exit = await run(client, line.repeat(100_000), { open: true });
+        const stderr = /^client: cannot write standard output: .*\n$/;
+        expectExit(exit, { code: 1, stderr });
+        const { bytes } = exit;
         assert.ok(bytes.length > 0, "nothing of the reply came");
-        assert.ok(
-          Buffer.compare(bytes, whole.subarray(0, bytes.length)) === 0,
-          "what came is not the beginning of the reply",
-        );
+        const beginning = whole.subarray(0, bytes.length);
+        const isSame = Buffer.compare(bytes, beginning) === 0;
+        assert.ok(isSame, "what came is not the beginning of the reply");
       });
     }
   },
@@ -236,12 +224,7 @@ Deno.test({
       await script.stdoutMatch(new RegExp(`${word.toUpperCase()}\n$`));
     }
     await script.closeInput();
-    const { code, stdout, stderr } = await script.exit();
-    assert.deepEqual({ code, stdout, stderr }, {
-      code: 0,
-      stdout: "PERCHÉ\nCIAO\n",
-      stderr: "",
-    });
+    expectExit(await script.exit(), { stdout: "PERCHÉ\nCIAO\n" });
   },
 });
 
@@ -290,9 +273,7 @@ async function toldOnce(): Promise<void> {
   await script.closeInput();
   await script.stderrMatch(/\n$/);
   close.resolve();
-  const { code, stdout, stderr } = await script.exit();
-  assert.deepEqual({ code, stdout, stderr }, {
-    code: 0,
+  expectExit(await script.exit(), {
     stdout: "perché\n",
     stderr: `client: all is sent, but ${format(server.address)} ` +
       `has not closed its side; Ctrl-C ends\n`,
@@ -319,12 +300,8 @@ async function slowReply(): Promise<void> {
       await writeText(socket, "è\n");
     }
   });
-  const { code, stdout, stderr } = await run(startClient(server.address));
-  assert.deepEqual({ code, stdout, stderr }, {
-    code: 0,
-    stdout: "è\n".repeat(7),
-    stderr: "",
-  });
+  const exit = await run(startClient(server.address));
+  expectExit(exit, { stdout: "è\n".repeat(7) });
 }
 
 async function slowScreen(): Promise<void> {

@@ -7,7 +7,14 @@ import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script } from "../lib/parts/process.ts";
 import { within, writeAll } from "../lib/parts/tcp.ts";
 import { has, NOT_BLOCKING, TERMINAL } from "./machine.ts";
-import { expectUpper, SERVER, startFlood, startServer, TEXT } from "./pair.ts";
+import {
+  expectExit,
+  expectUpper,
+  SERVER,
+  startFlood,
+  startServer,
+  TEXT,
+} from "./pair.ts";
 import { ask, readAll, talk } from "./sockets.ts";
 
 // On Windows a signal from outside just ends the process:
@@ -22,10 +29,10 @@ Deno.test("ends - the first signal closes idle clients, exit code 0", {
   await ask(idle, "hello\n");
   server.script.kill("SIGINT");
   assert.equal((await readAll(idle)).length, 0);
-  const { code, stdout, stderr } = await server.script.exit();
-  assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+  const exit = await server.script.exit();
+  expectExit(exit);
   assert.match(
-    stdout,
+    exit.stdout,
     /stopping, 1 open; Ctrl-C again stops at once\n.*closed, .*: the server is stopping\n$/,
   );
 });
@@ -52,7 +59,7 @@ Deno.test(
     );
     const [rest] = await Promise.all([readAll(busy), sending]);
     expectUpper(rest, 1);
-    assert.equal((await server.script.exit()).code, 0);
+    expectExit(await server.script.exit());
   },
 );
 
@@ -68,8 +75,7 @@ Deno.test("ends - the second signal drops everything, exit code 130", {
   // Within a tenth of a second they are one: see below.
   const insisting = setInterval(() => server.script.kill("SIGINT"), 50);
   try {
-    const { code, stderr } = await server.script.exit();
-    assert.deepEqual({ code, stderr }, { code: 130, stderr: "" });
+    expectExit(await server.script.exit(), { code: 130 });
   } finally {
     clearInterval(insisting);
   }
@@ -120,11 +126,11 @@ Deno.test({
         }
         server.script.kill();
         await server.script.write("\n");
-        const { code, stdout, stderr } = await server.script.exit();
-        assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+        const exit = await server.script.exit();
+        expectExit(exit);
         if (name !== "the reader waits") return; // what is lost is not known
-        const shown = stdout.match(/ (connected|closed), /g)!.length;
-        const lost = [...stdout.matchAll(/^(\d+) lines lost$/gm)]
+        const shown = exit.stdout.match(/ (connected|closed), /g)!.length;
+        const lost = [...exit.stdout.matchAll(/^(\d+) lines lost$/gm)]
           .reduce((sum, [, count]) => sum + Number(count), 0);
         assert.ok(lost > 0, "the pipe was to be full");
         assert.equal(shown + lost, 5000, "lines that are lost are counted");
@@ -157,7 +163,7 @@ Deno.test("ends - the time in which it is suspended is nobody's silence", {
   await pause(4000);
   server.script.kill("SIGCONT");
   for (const reply of await replies) expectUpper(reply);
-  assert.equal((await server.script.exit()).code, 0);
+  expectExit(await server.script.exit());
 });
 
 Deno.test({
@@ -170,9 +176,10 @@ Deno.test({
     await server.script.stdoutMatch(/ connected, 4 open/);
     const signalled = performance.now();
     server.script.kill("SIGINT");
-    const { code, stdout, stderr } = await server.script.exit();
-    assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-    assert.equal(stdout.match(/: the server stopped\n/g)?.length, 4, stdout);
+    const exit = await server.script.exit();
+    expectExit(exit);
+    const stopped = exit.stdout.match(/: the server stopped\n/g);
+    assert.equal(stopped?.length, 4, exit.stdout);
     const took = performance.now() - signalled;
     assert.ok(took < 15_000, `it took ${took} ms, and was to take 10,000`);
   },

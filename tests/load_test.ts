@@ -8,7 +8,7 @@ import { bulk, messages, WrongReply } from "../lib/load.ts";
 import { type Exit, run, Script } from "../lib/parts/process.ts";
 import { lines, SENTENCES } from "../lib/parts/texts.ts";
 import { freePort } from "./machine.ts";
-import { ROOT } from "./pair.ts";
+import { expectExit, ROOT } from "./pair.ts";
 import { reads, serveHere, serveRight, writeText } from "./sockets.ts";
 
 function load(port: number, ...args: string[]): Promise<Exit> {
@@ -44,9 +44,8 @@ Deno.test("load - ends at the first wrong reply, and keeps what it had measured"
 });
 
 Deno.test("load - says that nothing listens, as the checker does", async () => {
-  const { code, stdout, stderr } = await load(freePort());
-  assert.match(stderr, /^load: no service at .* start the server first.*\n$/);
-  assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
+  const stderr = /^load: no service at .* start the server first.*\n$/;
+  expectExit(await load(freePort()), { code: 1, stdout: "", stderr });
 });
 
 const upper = (text: string) => text.toUpperCase();

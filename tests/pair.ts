@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
+  type Exit,
   listening,
   run,
   Script,
@@ -61,6 +62,22 @@ export function startClient(
 }
 
 /**
+ * Expects of a program that has ended this exit code, and these words: nothing on
+ * standard error, unless told otherwise.
+ */
+export function expectExit(
+  exit: Exit,
+  expected: { code?: number; stdout?: string; stderr?: string | RegExp } = {},
+): void {
+  const { code = 0, stdout = exit.stdout, stderr = "" } = expected;
+  if (typeof stderr !== "string") assert.match(exit.stderr, stderr);
+  assert.deepEqual(
+    { code: exit.code, stdout: exit.stdout, stderr: exit.stderr },
+    { code, stdout, stderr: typeof stderr === "string" ? stderr : exit.stderr },
+  );
+}
+
+/**
  * Gives a client its whole input, and expects the whole reply on its standard
  * output, exit code 0, and no other word.
  */
@@ -71,10 +88,10 @@ export async function expectUppercase(
   await using started = client;
   const exit = await within(10, run(started, input));
   assert.ok(exit, "its input has ended, and it has not");
-  const { code, stdout, stderr } = exit;
-  assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+  expectExit(exit);
   // Not equal(), whose message would show megabytes.
-  assert.ok(stdout === input.toUpperCase(), "the reply is not the whole one");
+  const isWhole = exit.stdout === input.toUpperCase();
+  assert.ok(isWhole, "the reply is not the whole one");
 }
 
 /**

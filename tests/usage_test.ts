@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { basename, join } from "node:path";
 import { run, Script } from "../lib/parts/process.ts";
-import { CLIENT, ROOT, SERVER } from "./pair.ts";
+import { CLIENT, expectExit, ROOT, SERVER } from "./pair.ts";
 
 const [CONFORMANCE, LOAD, WATCH] = ["conformance", "load", "watch"]
   .map((name) => join(ROOT, "lib", `${name}.ts`));
@@ -43,12 +43,10 @@ Deno.test("usage - a mistake is one line that names it, exit code 2", async (t) 
   for (const [program, typed, says] of MISTAKES) {
     await t.step(`${basename(program)} ${typed}`, async () => {
       const args = typed.split(" ");
-      const { code, stdout, stderr } = await run(
-        Script.start(program, { args }),
-      );
-      assert.ok(stderr.includes(says), stderr);
-      assert.match(stderr, /^[a-z]+: [^\n]+ \(--help shows the options\)\n$/);
-      assert.deepEqual({ code, stdout }, { code: 2, stdout: "" });
+      const exit = await run(Script.start(program, { args }));
+      const stderr = /^[a-z]+: [^\n]+ \(--help shows the options\)\n$/;
+      expectExit(exit, { code: 2, stdout: "", stderr });
+      assert.ok(exit.stderr.includes(says), exit.stderr);
     });
   }
 });
@@ -57,9 +55,9 @@ Deno.test("usage - --help goes to standard output, exit code 0", async (t) => {
   for (const program of [SERVER, CLIENT, CONFORMANCE, LOAD, WATCH]) {
     await t.step(basename(program), async () => {
       const script = Script.start(program, { args: ["--help"] });
-      const { code, stdout, stderr } = await run(script);
-      assert.match(stdout, /deno run --allow-net \S+\.ts/);
-      assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+      const exit = await run(script);
+      expectExit(exit);
+      assert.match(exit.stdout, /deno run --allow-net \S+\.ts/);
     });
   }
 });

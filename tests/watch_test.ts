@@ -18,6 +18,7 @@ import {
 import { type Address, reset, within } from "../lib/parts/tcp.ts";
 import { CLIENTS, freePort, has, PEERS, TERMINAL } from "./machine.ts";
 import {
+  expectExit,
   expectUpper,
   expectUppercase,
   ROOT,
@@ -293,10 +294,7 @@ Deno.test({
 Deno.test("watch - a port in use is one line, exit code 1", async () => {
   await using server = await startServer();
   const args = [`--port=${server.address.port}`];
-  const { code, stdout, stderr } = await run(Script.start(WATCH, { args }));
-  assert.match(
-    stderr,
-    /^watch: cannot listen on 127\.0\.0\.1:[0-9]+: .*in use.*\n$/,
-  );
-  assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
+  const exit = await run(Script.start(WATCH, { args }));
+  const stderr = /^watch: cannot listen on 127\.0\.0\.1:[0-9]+: .*in use.*\n$/;
+  expectExit(exit, { code: 1, stdout: "", stderr });
 });
