@@ -100,7 +100,7 @@ const ROWS: [
     /a new client came in|reset by peer|os error/,
   ],
   [
-    "the log",
+    "the log: its queue",
     "  if (logLines.desiredSize! > 0) logLines.write(line);",
     "  if (true) console.log(line);",
     "ends - a log that nobody reads stops nobody",
