@@ -85,11 +85,13 @@ Deno.test("README - the names that it gives the lecture's words are in both pair
   }
 });
 
-Deno.test("README - by its diff the server is an echo server, without the text's stream", async () => {
-  const [diff] = blocks("Which one to hand in", "diff");
-  const line = (sign: string) =>
-    diff!.split("\n").find((line) => line.startsWith(sign))!.slice(1);
-  await using copy = await changed(SERVER, line("-"), line("+"));
+Deno.test("README - without its text's stream it is an echo server", async () => {
+  const pipe = ".pipeThrough(new UppercaseStream())";
+  await using copy = await changed(
+    SERVER,
+    `bytesFrom(client)${pipe}`,
+    "bytesFrom(client)",
+  );
   const service = await Deno.readTextFile(copy.path);
   const short = service
     .replace(/\/\/ -+ the text's stream\n[^]*(?=\/\/ -+ who is connected)/, "");

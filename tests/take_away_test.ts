@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * README.md says what happens without a part: each is taken out of a copy here.
+ * tests/README.md says what happens without a part. Each is taken out of a copy here.
  * The copy still answers a line, and the test that holds what "Without this" says
  * goes red, for the reason that is named. (That it is green with the script as it
  * is, it shows itself.)
@@ -14,7 +14,7 @@ import { has } from "./machine.ts";
 import { changed, CLIENT, ROOT, SERVER } from "./pair.ts";
 
 const ROWS: [
-  /** What is taken away, as README.md has it: of `server.ts`, or of `client.ts` if it says so. */
+  /** What is taken away, as the page has it: of `server.ts`, or of `client.ts` if it says so. */
   part: string,
   /** A text that is there just once. */
   before: string,
@@ -123,10 +123,10 @@ const ROWS: [
   ],
 ];
 
-/** The table in README.md: each part, and what happens without it. */
+/** The table in tests/README.md: each part, and what happens without it. */
 async function table(): Promise<[part: string, without: string][]> {
-  const readme = await Deno.readTextFile(join(ROOT, "README.md"));
-  const [, here] = readme.split("\n### What you may leave out\n");
+  const page = await Deno.readTextFile(join(ROOT, "tests", "README.md"));
+  const [, here] = page.split("\n## What you may leave out\n");
   const [, , ...rows] = here!.split("\n## ")[0].match(/^\|.*\|$/gm)!;
   return rows.map((row) => {
     const [, part, without] = row.replaceAll("`", "").split(/ *\| */);
@@ -136,7 +136,7 @@ async function table(): Promise<[part: string, without: string][]> {
 
 const shown = await table();
 
-Deno.test("README - what you may leave out is what is taken away here", () => {
+Deno.test("pages - what you may leave out is what is taken away here", () => {
   assert.deepEqual(shown.map(([part]) => part), ROWS.map(([part]) => part));
 });
 
