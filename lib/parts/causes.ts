@@ -119,8 +119,8 @@ const CLOSED =
 const BUFFER = "a buffer is sent whole, or twice: send only as many bytes as " +
   "the last read gave";
 const GARBLED =
-  "bytes are lost, doubled or out of order: send as many as the last read " +
-  "gave, go on until a write has taken all, one thread at a time";
+  "bytes are probably lost, doubled or out of order: send as many as the last " +
+  "read gave, go on until a write has taken all, one thread at a time";
 
 const LINE_ENDS_LOST =
   "the line ends are lost: reading line by line cuts them " +
