@@ -137,7 +137,7 @@ const CHARSET = "the bytes are read or written in another encoding than " +
 const CUT = "a character was cut between two reads: use a decoder that keeps " +
   "an unfinished character for the next read";
 
-/** What a server is asked, each character a byte; a reply; what it shows. */
+/** What is asked (a character is a byte), how a reply begins, what that shows. */
 export type Probe = [send: string, reply: RegExp, cause: string];
 
 const LENGTH = "it waits for the text's length before the text (in Java " +
