@@ -120,8 +120,8 @@ const CLOSED =
 const BUFFER = "a buffer is sent whole, or twice: send only as many bytes as " +
   "the last read gave";
 const GARBLED =
-  "bytes are lost, doubled or out of order: send as many as the last read " +
-  "gave, go on until a write has taken all, one thread at a time";
+  "bytes are probably lost, doubled or out of order: send as many as the last " +
+  "read gave, go on until a write has taken all, one thread at a time";
 
 const LINE_ENDS_LOST =
   "the line ends are lost: reading line by line cuts them " +
@@ -138,7 +138,7 @@ const CHARSET = "the bytes are read or written in another encoding than " +
 const CUT = "a character was cut between two reads: use a decoder that keeps " +
   "an unfinished character for the next read";
 
-/** What a server is asked, each character a byte; a reply; what it shows. */
+/** What is asked (a character is a byte), how a reply begins, what that shows. */
 export type Probe = [send: string, reply: RegExp, cause: string];
 
 const LENGTH = "it waits for the text's length before the text (in Java " +

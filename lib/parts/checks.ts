@@ -215,7 +215,7 @@ export const checks: Check[] = [
         { send: "hello\n", reply: "HELLO\n" },
       ], {
         ifNothing:
-          "it gave up a client that paused: a person who types needs " +
+          "it probably gave up a client that paused: a person who types needs " +
           "minutes, so let the time limit of a read be long, or have none",
       }),
   },
