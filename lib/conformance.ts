@@ -188,15 +188,15 @@ function print(result: Result, { results }: Report, width: number): void {
   if (outcome === "not asked" || outcome === "no time") return; // the summary names them
   const same = (one: Result) =>
     one.outcome === outcome && one.usualCause === usualCause;
-  const told = usualCause ? results.find(same)! : result;
+  const shown = usualCause ? results.find(same)! : result;
   const broken = outcome === "broken";
   const notes = [];
   if (level !== "required" && outcome !== "kept") notes.push(level);
-  if (broken && told !== result) notes.push(`cause as for ${told.name}`);
+  if (broken && shown !== result) notes.push(`cause as for ${shown.name}`);
   const mark = { "kept": "✓", "broken": "✗", "not meant": "·" }[outcome];
   const end = notes.length > 0 ? ` (${notes.join(", ")})` : "";
   console.log(`${mark} ${name.padEnd(width)}  ${promise}${end}`);
-  const why = broken && told === result && { sent, came, cause: usualCause };
+  const why = broken && shown === result && { sent, came, cause: usualCause };
   for (const [label, text] of Object.entries({ ...why, note: result.remark })) {
     if (text !== undefined) console.log(wrap(text, `    ${label.padEnd(7)}`));
   }
