@@ -197,13 +197,11 @@ const FAULTS: Record<
   "replies at the end only": ["interactive", /flush/],
   "greets each client": [`${CONTENT} empty`, /nobody asked for \(a greeting/],
   "changes line ends": ["no-line-end crlf", /line ends or blanks were changed/],
-  "answers in \\r\\n": [CONTENT, /line ends or blanks were changed.*println/],
   "takes an empty line for the end": [
     "several-lines half-close",
     /an empty line/,
   ],
   "sends its buffer whole": [CONTENT, /a buffer is sent whole/],
-  "lower-cases": [CONTENT, /opposite of toUpperCase/],
   "lower-cases A to Z alone": [CONTENT, /opposite of toUpperCase/],
   "never flushes": ["uppercase", /send and flush all/, { dies: true }],
   "writes Latin-1": [

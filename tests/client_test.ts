@@ -209,25 +209,6 @@ Deno.test({
   },
 });
 
-Deno.test({
-  name: "client - a standard input that does not block is waited for (python3)",
-  ignore: windows || !has("python3"),
-  async fn() {
-    await using server = await startServer();
-    const program = "import os, sys; os.set_blocking(0, False); " +
-      "os.execvp(sys.argv[1], sys.argv[1:])";
-    const wrapper = ["python3", "-c", program];
-    await using script = startClient(server.address, { wrapper });
-    for (const word of ["perché", "ciao"]) {
-      await pause(50); // the client finds nothing
-      await script.write(`${word}\n`);
-      await script.stdoutMatch(new RegExp(`${word.toUpperCase()}\n$`));
-    }
-    await script.closeInput();
-    expectExit(await script.exit(), { stdout: "PERCHÉ\nCIAO\n" });
-  },
-});
-
 Deno.test(
   "client - on a terminal: who is connected, replies, Ctrl-D (python3)",
   {

@@ -16,18 +16,6 @@ import { reads, serveRight, texts, writeText } from "../sockets.ts";
 
 type Serve = (connection: Deno.TcpConn) => Promise<unknown>;
 
-/** Serves line by line, and gives each line another end. */
-async function byLines(connection: Deno.TcpConn, end: string): Promise<void> {
-  let line = "";
-  for await (const text of texts(connection)) {
-    const lines = (line + text).split(/\r?\n/);
-    line = lines.pop()!;
-    const reply = lines.map((one) => `${one}${end}`).join("");
-    await writeText(connection, reply.toUpperCase());
-  }
-  if (line !== "") await writeText(connection, `${line}${end}`.toUpperCase());
-}
-
 /** Replies to whole lines, and keeps what is after them. */
 async function wholeLines(
   connection: Deno.TcpConn,
@@ -53,7 +41,6 @@ const TEXT_FAULTS: Record<string, (text: string) => string> = {
       (letter, capital) =>
         capital ? letter.toLowerCase() : letter.toUpperCase(),
     ),
-  "lower-cases": (text) => text.toLowerCase(),
   "lower-cases A to Z alone": (text) =>
     text.replace(/[A-Z]/g, (letter) => letter.toLowerCase()),
   "sends its buffer whole": (text) =>
@@ -126,8 +113,6 @@ const FAULTS: Record<string, Serve> = {
     for await (const text of texts(connection)) if (text !== "") return;
   },
 
-  "answers in \\r\\n": (connection) => byLines(connection, "\r\n"),
-
   async "takes an empty line for the end"(connection) {
     let last = "\n";
     for await (const text of texts(connection)) {
@@ -197,7 +182,16 @@ const FAULTS: Record<string, Serve> = {
     await writeText(connection, all.toUpperCase());
   },
 
-  "changes line ends": (connection) => byLines(connection, "\n"),
+  async "changes line ends"(connection) {
+    let line = "";
+    for await (const text of texts(connection)) {
+      const lines = (line + text).split(/\r?\n/);
+      line = lines.pop()!;
+      const reply = lines.map((one) => `${one}\n`).join("");
+      await writeText(connection, reply.toUpperCase());
+    }
+    if (line !== "") await writeText(connection, `${line}\n`.toUpperCase());
+  },
 
   "forgets a last line without line end": (connection) =>
     wholeLines(connection, { line: "" }),
