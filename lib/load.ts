@@ -84,18 +84,18 @@ export async function bulk(
 ): Promise<number> {
   const { text = "ascii", megabytes = 300, clients = 1, timeout } = options;
   const source = lines(text, BLOCK);
-  const block = Buffer.byteLength(source);
-  const blocks = Math.ceil(megabytes * 1e6 / clients / block);
-  const repeated = new Repeated(source, blocks);
+  const block = Buffer.from(source);
+  const blocks = Math.ceil(megabytes * 1e6 / clients / block.length);
+  const reply = expected(source, blocks);
 
   using connections = await hold(address, { connections: clients, timeout });
   const start = performance.now();
   await connections.each(async ({ socket }) => {
+    const send = async () => {
+      for (let sent = 0; sent < blocks; sent++) await writeAll(socket, block);
+    };
     const buffer = new Uint8Array(BLOCK);
-    await Promise.all([
-      repeated.send(socket),
-      repeated.receive(socket, buffer, connections),
-    ]);
+    await Promise.all([send(), connections.receive(socket, reply, buffer)]);
   });
   const seconds = (performance.now() - start) / 1000;
   await connections.each(async ({ socket }) => {
@@ -104,7 +104,7 @@ export async function bulk(
     if (count === null) return;
     throw new WrongReply("wrong reply: more came after its end");
   });
-  return clients * blocks * block / 1e6 / seconds;
+  return clients * blocks * block.length / 1e6 / seconds;
 }
 
 /** Time for the service to get going before anything counts: milliseconds. */
@@ -168,63 +168,24 @@ export async function hold(
   }
 }
 
-// ------------------------------------------------------- what a reply must be
+// ------------------------------------------------------------ the connections
 
-/** A text that is sent so many times, and the reply that has to come. */
-class Repeated {
-  /** Bytes of the whole reply. */
-  readonly length: number;
-  readonly #text: Buffer;
-  readonly #reply: Buffer;
-  readonly #replies: Buffer;
-
-  constructor(text: string, readonly times: number) {
-    this.#text = Buffer.from(text);
-    this.#reply = Buffer.from(text.toUpperCase());
-    this.length = times * this.#reply.length;
-    // So many that what a read brings lies in one piece, wherever it begins.
-    const most = Math.ceil(1 + BLOCK / this.#reply.length);
-    const replies = Array(Math.min(times, most)).fill(this.#reply);
-    this.#replies = Buffer.concat(replies);
-  }
-
-  async send(socket: Deno.TcpConn): Promise<void> {
-    for (let sent = 0; sent < this.times; sent++) {
-      await writeAll(socket, this.#text);
-    }
-  }
-
-  /** Reads the whole reply, and counts its bytes; throws if it is another. */
-  async receive(
-    socket: Deno.TcpConn,
-    buffer: Uint8Array,
-    connections: Connections,
-  ): Promise<void> {
-    for (let at = 0; at < this.length;) {
-      const count = await socket.read(buffer);
-      if (count === null) {
-        throw new WrongReply(
-          `the service closed a connection after ${at} of ${this.length} ` +
-            "bytes of a reply",
-        );
-      }
-      const bytes = buffer.subarray(0, count);
-      const from = at % this.#reply.length;
-      const to = from + Math.min(count, this.length - at);
-      const expected = this.#replies.subarray(from, to);
-      // memcmp() inside: 30 GB/s and more; a loop in JavaScript made 2 to 3.
-      if (Buffer.compare(bytes, expected) !== 0) {
-        throw new WrongReply(
-          `wrong reply: ${difference(bytes, expected, at)}`,
-        );
-      }
-      at += count;
-      connections.received += count;
-    }
-  }
+/** The reply to a text that is sent so many times. */
+export interface Expected {
+  /** Bytes of one reply. */
+  once: number;
+  /** Bytes of all replies. */
+  length: number;
+  /** So many replies that what a read brings lies in one piece of them. */
+  replies: Buffer;
 }
 
-// ------------------------------------------------------------ the connections
+function expected(text: string, times: number): Expected {
+  const reply = Buffer.from(text.toUpperCase());
+  const most = Math.ceil(1 + BLOCK / reply.length);
+  const replies = Buffer.concat(Array(Math.min(times, most)).fill(reply));
+  return { once: reply.length, length: times * reply.length, replies };
+}
 
 /**
  * Connections opened at the same time. Many a service has a queue of 100, and
@@ -242,35 +203,60 @@ export interface Connection {
 
 /** Connections to a service, closed when they go out of scope. */
 export class Connections implements Disposable {
-  /** Bytes of replies: a number that stands still when the service does. */
-  received = 0;
+  readonly #address: Address;
+  readonly #timeout: number;
   readonly #all: Connection[] = [];
+  /** Bytes of replies: a number that stands still when the service does. */
+  #received = 0;
   #closed = false;
 
-  /** Opens nothing yet. */
-  constructor(
-    /** Where the service listens. */
-    readonly address: Address,
-    /** Seconds without a byte of a reply until it gives up. */
-    readonly timeout: number,
-  ) {}
+  /** Opens nothing yet; `timeout` is the seconds without a byte until it gives up. */
+  constructor(address: Address, timeout: number) {
+    this.#address = address;
+    this.#timeout = timeout;
+  }
 
   /** Opens so many, and sends a line on each: then the service has accepted it. */
   async open(count: number): Promise<void> {
     await this.#inTime(Array.from({ length: count }, async () => {
-      const socket = await connect(this.address, this.timeout);
+      const socket = await connect(this.#address, this.#timeout);
       if (this.#closed) return socket.close(); // another one failed
       socket.setNoDelay();
       const text = `client ${this.#all.length} sends one short line\n`;
-      const once = new Repeated(text, 1);
+      const [line, reply] = [Buffer.from(text), expected(text, 1)];
       const buffer = new Uint8Array(100); // what is too much is seen
       const askLine = async () => {
-        await once.send(socket);
-        await once.receive(socket, buffer, this);
+        await writeAll(socket, line);
+        await this.receive(socket, reply, buffer);
       };
       this.#all.push({ socket, askLine });
       await askLine();
     }));
+  }
+
+  /** Reads a whole reply; throws {@linkcode WrongReply} if it is another. */
+  async receive(
+    socket: Deno.TcpConn,
+    { once, length, replies }: Expected,
+    buffer: Uint8Array,
+  ): Promise<void> {
+    for (let at = 0; at < length;) {
+      const count = await socket.read(buffer);
+      if (count === null) {
+        const came = `${at} of ${length} bytes of a reply`;
+        throw new WrongReply(`the service closed a connection after ${came}`);
+      }
+      const bytes = buffer.subarray(0, count);
+      const from = at % once;
+      const to = from + Math.min(count, length - at);
+      const wanted = replies.subarray(from, to);
+      // memcmp() inside: 30 GB/s and more; a loop in JavaScript made 2 to 3.
+      if (Buffer.compare(bytes, wanted) !== 0) {
+        throw new WrongReply(`wrong reply: ${difference(bytes, wanted, at)}`);
+      }
+      at += count;
+      this.#received += count;
+    }
   }
 
   /** Does the same on all connections at the same time. */
@@ -281,9 +267,9 @@ export class Connections implements Disposable {
   /** Waits, but not for a service that has stopped answering. */
   async #inTime(work: Promise<void>[]): Promise<void> {
     const all = Promise.all(work);
-    if (await within(this.timeout, all, () => this.received)) return;
+    if (await within(this.#timeout, all, () => this.#received)) return;
     const open = `connections open: ${this.#all.length}`;
-    throw new Error(`no reply for ${this.timeout} s (${open})`);
+    throw new Error(`no reply for ${this.#timeout} s (${open})`);
   }
 
   /** Closes them all. */
