@@ -114,8 +114,9 @@ const SILENT =
   "reading: look at its own output for an error";
 const CLOSED =
   "it closed or reset the connection before all was sent back: read until the " +
-  "end of input, send and flush all (write and send() may take a part, Python " +
-  "has sendall()), and only then close; or an error ended its work";
+  "end of input (ready() does not tell it), send and flush all (write and send() " +
+  "may take a part, Python has sendall()), and only then close; or an error " +
+  "ended its work";
 
 const BUFFER = "a buffer is sent whole, or twice: send only as many bytes as " +
   "the last read gave";
@@ -211,7 +212,11 @@ const ANY: Row[] = [
     "the reply does not depend on what was sent: read what the client sent, " +
     "and send that in uppercase",
   ],
-  [({ came, served }) => came === "" && served === 1, ACCEPT_LOOP],
+  [
+    ({ came, served, ending }) =>
+      came === "" && served === 1 && ending !== "closed", // it was accepted
+    ACCEPT_LOOP,
+  ],
   [({ came }) => /^\0?([^\0]\0){3}/.test(came), CHARSET],
   [
     ({ came, wanted }) => came.split("\0").length > wanted.split("\0").length,
