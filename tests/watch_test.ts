@@ -25,7 +25,14 @@ import {
   startServer,
   TEXT,
 } from "./pair.ts";
-import { ask, exchange, readAll, serveHere, talk } from "./sockets.ts";
+import {
+  ask,
+  exchange,
+  readAll,
+  serveHere,
+  talk,
+  writeText,
+} from "./sockets.ts";
 
 const WATCH = join(ROOT, "lib", "watch.ts");
 const windows = Deno.build.os === "windows";
@@ -89,7 +96,7 @@ Deno.test({
 Deno.test("watch - a client's reset is a reset for the server", async () => {
   const failed = Promise.withResolvers<unknown>();
   await using server = serveHere(async (socket) => {
-    await socket.write(new TextEncoder().encode("hello\n"));
+    await writeText(socket, "hello\n");
     await readAll(socket).catch(failed.resolve);
   });
   await using watch = await startWatch(server.address);
@@ -126,7 +133,7 @@ Deno.test("watch - a client that never reads costs less than 10 MB, and the line
   });
   await using watch = await startWatch(server.address);
   using client = await Deno.connect(watch.address);
-  await client.write(new TextEncoder().encode("a\n"));
+  await writeText(client, "a\n");
   await watch.script.stdoutMatch(/ silence: the client does not read; /);
   assert.ok(sent < 10_000_000, `the server could send ${sent} bytes`);
 });
@@ -159,11 +166,11 @@ Deno.test("watch - says once who waits for whom, and nothing of a client that st
   assert.equal(await ask(second, "half-close\n"), "half-close\n");
   await second.closeWrite();
   assert.equal(await ask(await connect(), "ciao\n"), "ciao\n");
-  await (await connect()).write(new TextEncoder().encode("no answer\n"));
+  await writeText(await connect(), "no answer\n");
   const last = await connect();
-  await last.write(new TextEncoder().encode("close\n"));
+  await writeText(last, "close\n");
   await readAll(last);
-  await last.write(new TextEncoder().encode("more\n"));
+  await writeText(last, "more\n");
   await watch.script.stdoutMatch(/^#5 .* silence: /m);
   await pause(3500); // no event ends this wait: a second line would come now
   assert.deepEqual(
@@ -175,6 +182,16 @@ Deno.test("watch - says once who waits for whom, and nothing of a client that st
       "#4 the server does not answer; is it busy with #1?",
       "#5 the server has closed; the client goes on (no FIN)",
     ],
+  );
+});
+
+Deno.test("watch - a server that does not answer its only client: the line says so", async () => {
+  await using server = serveHere((socket) => readAll(socket));
+  await using watch = await startWatch(server.address);
+  using client = await Deno.connect(watch.address);
+  await writeText(client, "ciao\n");
+  await watch.script.stdoutMatch(
+    / silence: the server does not answer; the client has sent no FIN$/m,
   );
 });
 

@@ -340,7 +340,7 @@ const CAUSES: Record<Extent, Row[]> = {
       "and print no text as a format (printf)",
     ],
     [begins, GARBLED],
-    [begins, NEW_READER],
+    [begins, NEW_READER], // if it was told already
     [
       () => true,
       "nothing of what was sent is in the reply: look at what the server sends",
