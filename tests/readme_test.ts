@@ -24,11 +24,10 @@ function section(heading: string): string {
   return text.split("\n## ")[0];
 }
 
-/** The blocks of code in a section, in one language or in none. */
-function blocks(heading: string, language = ""): string[] {
-  const fenced = section(heading).matchAll(/^```(\w*)\n([^]*?)^```$/gm);
-  return [...fenced].filter(([, name]) => name === language)
-    .map(([, , code]) => code!);
+/** The blocks of TypeScript in a section. */
+function blocks(heading: string): string[] {
+  const fenced = section(heading).matchAll(/^```ts\n([^]*?)^```$/gm);
+  return [...fenced].map(([, code]) => code!);
 }
 
 // --------------------------------------------------------------- the short pair
@@ -42,7 +41,7 @@ Deno.test("README - the short pair keeps all promises, full text too", async (t)
   await using folder = await temporaryFolder();
   const paths = ["short_server.ts", "short_client.ts"]
     .map((name) => join(folder.path, name));
-  const [server, client, ...more] = blocks("Which one to hand in", "ts");
+  const [server, client, ...more] = blocks("Which one to hand in");
   assert.deepEqual(more, []);
   await Deno.writeTextFile(paths[0], server!);
   await Deno.writeTextFile(paths[1], client!);
@@ -68,7 +67,7 @@ Deno.test("README - the short pair keeps all promises, full text too", async (t)
 Deno.test("README - the names that it gives the lecture's words are in both pairs", async () => {
   const scripts = await Deno.readTextFile(SERVER) +
     await Deno.readTextFile(CLIENT);
-  const short = blocks("Which one to hand in", "ts").join("");
+  const short = blocks("Which one to hand in").join("");
   const rows = section("The lecture, in the code").match(/^\|.*\|$/gm)!;
   const named = [...rows.join("\n").matchAll(/`([^`]+)`/g)]
     .flatMap(([, quoted]) => quoted!.match(/[A-Za-z]+(\.[a-z]\w*)*\b\(?/g)!);
