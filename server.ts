@@ -30,20 +30,18 @@ async function main(options: Options): Promise<void> {
   stopOnSignal(welcomeSocket);
   watchQuietClients(options.idleTimeout);
 
-  while (!service.stopping) {
+  while (!stopping) {
     try {
       const connectionSocket = await welcomeSocket.accept();
       serve(connectionSocket); // not awaited: no client waits for another
     } catch (error) {
       await acceptFailed(error); // and then the next client is accepted
     }
-    while (clients.size >= options.maxConnections && !service.stopping) {
-      await pause(10); // more clients wait in the system's queue
-    }
+    // More clients wait in the system's queue.
+    while (clients.size >= options.maxConnections) await pause(10);
   }
   while (clients.size > 0) await pause(10);
-  // Waits until the log is written. If nobody reads it, a second is enough.
-  await Promise.race([logLines.close(), pause(1000)]);
+  await Promise.race([logLines.close(), pause(1000)]); // perhaps nobody reads the log
   Deno.exit(0);
 }
 
@@ -61,24 +59,22 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 }
 
 // ------------------------------------------------------ the source of the pipe
-//
 // Without this, serve() would use `connectionSocket.readable`. At the end of the
 // client's bytes that stream closes the whole connection, and a reply that is still
 // on its way is lost: https://github.com/denoland/deno/issues/22258
 
-/** Bytes in a buffer: few for a quiet client, and more and more for a busy one. */
-const SMALLEST_BUFFER = 1024;
-const LARGEST_BUFFER = 256 * 1024;
-/** All buffers together should not grow beyond this. */
+/** Bytes in a buffer: few for a quiet client, more for a busy one. */
+const SMALL_BUFFER = 1024;
+const LARGE_BUFFER = 256 * 1024;
+/** All large buffers together should not have more bytes. */
 const SHARED = 32 * 1024 * 1024;
 
 /** What the client sends, until it closes its sending side. */
 function bytesFrom(client: Client): ReadableStream<Uint8Array> {
   // Two buffers take turns, because the reply is written over its buffer. While one
-  // reply is sent, the next bytes are read into the other buffer and wait in the
-  // UppercaseStream. Then the pipe is full, and pull() is not called.
-  let buffer = new Uint8Array(SMALLEST_BUFFER);
-  let other = new Uint8Array(SMALLEST_BUFFER);
+  // reply is sent, the next bytes are read into the other buffer.
+  let buffer = new Uint8Array(SMALL_BUFFER);
+  let other = new Uint8Array(SMALL_BUFFER);
   return new ReadableStream({
     async pull(controller) { // the pipe wants a chunk
       const count = await client.connectionSocket.read(buffer);
@@ -89,9 +85,7 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
 
       [buffer, other] = [other, buffer];
       if (count < other.length) return; // not full: all that has come is read
-      // More may wait. So the next buffer is four times as large, up to a bound.
-      const share = Math.floor(SHARED / clients.size);
-      const size = Math.min(4 * count, LARGEST_BUFFER, share);
+      const size = Math.min(LARGE_BUFFER, Math.floor(SHARED / clients.size));
       if (buffer.length < size) buffer = new Uint8Array(size);
       return othersTurn(); // no next pull() before this promise ends
     },
@@ -99,28 +93,22 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
 }
 
 // ----------------------------------------------------------- the text's stream
-//
 // Without this, the pipe would decode the bytes, call toUpperCase() and encode the
 // text again. That is slower, and replaces bytes that are no UTF-8.
 //
-// Three rules of UTF-8 are enough here. A byte below 0x80 is a character by itself
-// (ASCII). A longer character begins with a byte of 0xc0 or more. Its other bytes
-// are from 0x80 to 0xbf.
+// In UTF-8 a byte below 0x80 is a character by itself (ASCII). A longer character
+// begins with a byte of 0xc0 or more, and its other bytes are from 0x80 to 0xbf.
 //
-// The text is read in pairs of bytes, and a table has the reply to each pair. The
-// reply to "ab" is "AB". The reply to "è" (0xc3 0xa8) is "È". A pair that has no
-// uppercase is its own reply. If the second byte begins a character, only the first
-// byte is taken, and the next pair begins with the second byte.
-//
-// Some characters have more than two bytes, or an uppercase that has not two bytes.
-// A map has the replies to these characters, and the table says: see the map.
+// The text is read in pairs of bytes, and a table has the reply to each pair: "AB"
+// to "ab", and "È" to "è" (0xc3 0xa8). A pair without an uppercase is its own reply.
+// If the second byte begins a character, only the first byte is taken, and the next
+// pair begins with the second byte. A map has the replies to characters that have
+// more than two bytes, or an uppercase that has not two bytes.
 
 /**
  * Uppercases UTF-8 text, exactly as `toUpperCase()` does, wherever the text is
  * cut into chunks. Bytes that are no UTF-8 come out as they went in.
- *
- * The stream changes the chunks that it is given: the reply is written over the
- * chunk where it fits. So a `tee()` before it shows uppercase in both branches.
+ * The reply is written over the chunk where it fits.
  *
  * @example
  * ```ts
@@ -134,21 +122,21 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
  * ```
  */
 export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
-  /** Makes a stream at the beginning of a text. */
   constructor() {
     // TCP cuts anywhere: the bytes of a character that is not whole wait here.
-    let begun = NOTHING;
+    let begun = new Uint8Array(0);
     super({
       transform(chunk, controller) { // called for each chunk
-        for (let start = 0; start < chunk.length; start += BLOCK) {
-          const block = chunk.subarray(start, start + BLOCK);
+        for (let start = 0; start < chunk.length; start += LARGE_BUFFER) {
+          const block = chunk.subarray(start, start + LARGE_BUFFER);
           input.set(begun);
           input.set(block, begun.length);
           const length = begun.length + block.length;
           const { taken, made } = uppercase(length);
-          begun = taken < length ? input.slice(taken, length) : NOTHING;
-
-          // New memory for each reply would be slow.
+          // New memory is slow: it is made only if these bytes do not fit.
+          if (begun.length > 0 || taken < length) {
+            begun = input.slice(taken, length);
+          }
           const reply = made <= block.length ? block : new Uint8Array(made);
           reply.set(output.subarray(0, made));
           controller.enqueue(reply.subarray(0, made));
@@ -161,15 +149,10 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
   }
 }
 
-/** One for all streams: an array is not cheap, and most messages need none. */
-const NOTHING = new Uint8Array(0);
-
-/** The server's chunks are not longer. Longer ones are uppercased in such blocks. */
-const BLOCK = LARGEST_BUFFER;
 // All streams share this memory: transform() has no await, so only one uses it at
 // a time. There is room for 3 bytes that waited, and for 4 bytes behind the text. No
 // reply has more than three times the bytes: "ΐ" has 2, and its uppercase 6.
-const input = new Uint8Array(BLOCK + 7);
+const input = new Uint8Array(LARGE_BUFFER + 7);
 const output = new Uint8Array(3 * input.length);
 // A DataView reads and writes several bytes as one number, wherever they begin.
 const inputView = new DataView(input.buffer);
@@ -194,7 +177,6 @@ function fillTableAndMap(): void {
     bytes.reduce((number, byte) => 256 * number + byte, 0);
   for (let point = 0x80; point < 0x20000; point++) { // no uppercase is beyond
     const character = String.fromCodePoint(point);
-    // This is quicker than to call toUpperCase() for each.
     if (!/\p{Changes_When_Uppercased}/u.test(character)) continue;
     const bytes = encoder.encode(character);
     const reply = encoder.encode(character.toUpperCase());
@@ -271,18 +253,10 @@ function uppercaseAscii(from: number, to: number): number {
 }
 
 // ------------------------------------------------------------ who is connected
-//
 // Without this, nothing is known of a client: no log, no limit, no orderly stop.
 
 /** The clients connected now. */
 const clients = new Set<Client>();
-
-const service = {
-  /** True from the first Ctrl-C or SIGTERM on. */
-  stopping: false,
-  /** How often bytes have moved. */
-  moves: 0,
-};
 
 /** A client: its connection socket, and what the clock and the log need. */
 class Client {
@@ -304,7 +278,7 @@ class Client {
 
   moved(): void {
     this.quiet = 0;
-    service.moves += 1;
+    moves += 1;
   }
 
   /**
@@ -335,7 +309,7 @@ class Client {
 }
 
 async function acceptFailed(error: unknown): Promise<void> {
-  if (service.stopping) return; // the welcome socket is closed
+  if (stopping) return; // the welcome socket is closed
   // This client has reset its connection before it was accepted.
   if (error instanceof Deno.errors.NotConnected) return;
   // Probably no descriptor for a socket is left (EMFILE). A client has to leave.
@@ -344,7 +318,6 @@ async function acceptFailed(error: unknown): Promise<void> {
 }
 
 // ------------------------------------------------------------- whose turn it is
-//
 // Without this, a few clients that flood keep all others waiting for seconds. A
 // read that finds bytes, and a write that finds room, end at once. So Deno goes on
 // with these clients, and seldom polls the other sockets. (The same in node:http:
@@ -353,6 +326,8 @@ async function acceptFailed(error: unknown): Promise<void> {
 // Only a client that has filled its buffer has to rest. The others have read all
 // their bytes, so their next read() waits for the system.
 
+/** How often bytes have moved, of all clients. */
+let moves = 0;
 /** The turn that runs now: when it ends, and the rest after it. */
 let turn: { ends: number; rest?: Promise<void> } | undefined;
 
@@ -373,25 +348,21 @@ function othersTurn(): Promise<void> | undefined {
  */
 async function untilCalm(): Promise<void> {
   for (let pauses = 0, calm = 0; pauses < 50 && calm < 2; pauses++) {
-    const before = service.moves;
+    const before = moves;
     await pause(1);
-    calm = service.moves === before ? calm + 1 : 0;
+    calm = moves === before ? calm + 1 : 0;
   }
   turn = undefined;
 }
 
 // --------------------------------------------- who has to go, and how it stops
-//
 // Without this, a client that says nothing keeps its place for ever, and Ctrl-C
 // cuts replies off in the middle. All times here are in milliseconds.
 
 /** How often the one clock for all clients ticks. */
 const TICK = 250;
-/**
- * After Ctrl-C, a client that is quiet for so long has to go. (Not sooner: a packet
- * may be lost, and TCP needs time to notice and to send it again.)
- */
-const LAST_WORD = 2500;
+/** True from the first Ctrl-C or SIGTERM on. */
+let stopping = false;
 
 /**
  * Ends connections on which nothing moves for too long. Time is counted in ticks:
@@ -404,28 +375,29 @@ function watchQuietClients(idleTimeout: number): void {
   setInterval(() => {
     for (const client of clients) {
       client.quiet += TICK;
-      // (A client that does not read may stay longer: see lastTransfers().)
-      const mayGo = service.stopping && !client.writing;
-      if (mayGo && client.quiet > LAST_WORD) {
+      if (client.quiet > idle) client.close(`idle for ${idleTimeout} s`);
+      // 2.5 s: TCP needs time to notice that a packet is lost, and to send it again.
+      if (stopping && client.quiet > 2500 && !client.writing) {
         client.close("the server is stopping");
-      } else if (client.quiet > idle) {
-        client.close(`idle for ${idleTimeout} s`);
       }
     }
   }, TICK);
 }
 
-/** The first signal stops the service in order, the second at once. */
+/** The first signal lets transfers in progress end, the second ends all at once. */
 function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
   let first = 0;
   const onSignal = () => {
-    const now = performance.now();
-    if (!service.stopping) {
-      first = now;
-      service.stopping = true;
+    if (!stopping) {
+      first = performance.now();
+      stopping = true;
       welcomeSocket.close(); // and accept() fails
-      lastTransfers();
-    } else if (now - first > 100) {
+      log(`stopping, ${clients.size} open; Ctrl-C again stops at once`);
+      for (const client of clients) client.quiet = 0;
+      setTimeout(() => {
+        for (const client of clients) client.close("the server stopped");
+      }, 10_000);
+    } else if (performance.now() - first > 100) {
       // (At Ctrl-C the terminal signals this process, and `deno task` or npx does so
       // again. These two signals are one.)
       Deno.exit(130); // what a shell says of a program that Ctrl-C has ended
@@ -435,49 +407,30 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", onSignal);
 }
 
-/** Lets transfers in progress end, in ten seconds at most. */
-function lastTransfers(): void {
-  if (clients.size > 0) {
-    log(`stopping, ${clients.size} open; Ctrl-C again stops at once`);
-  }
-  for (const client of clients) client.quiet = 0;
-  setTimeout(() => {
-    for (const client of clients) client.close("the server stopped");
-  }, 10_000);
-}
-
 // --------------------------------------------------------------------- the log
-//
 // Without this, a log that nobody reads stops the server: console.log() waits for
 // the log's reader, and all clients wait too.
 
-/** A queue with room for 1000 lines, which are written one after the other. */
+/** A queue with room for 1000 lines. */
 const logLines = new WritableStream({ write: writeLine }, {
   highWaterMark: 1000,
 }).getWriter();
-/** Lines that are lost, and that the log does not tell of yet. */
+/** For how many lines there was no room since the last line was written. */
 let lostLines = 0;
 
 function log(line: string): void {
   if (logLines.desiredSize! > 0) logLines.write(line);
-  else lostLines += 1; // no room
+  else lostLines += 1;
 }
 
 async function writeLine(line: string): Promise<void> {
-  const lost = lostLines;
+  if (lostLines > 0) line = `${lostLines} lines lost\n${line}`;
   lostLines = 0;
-  if (lost > 0) {
-    line = `${lost} lines lost\n${line}`;
-  }
-  try {
-    await Deno.stdout.write(new TextEncoder().encode(`${line}\n`));
-  } catch {
-    lostLines += lost + 1; // the disk is full, or the log's reader has gone
-  }
+  const bytes = new TextEncoder().encode(`${line}\n`);
+  await Deno.stdout.write(bytes).catch(() => {}); // the log's reader has gone
 }
 
 // ------------------------------------------------------- options and messages
-//
 // Without this, the address is fixed, and a mistake ends in a stack trace.
 
 const USAGE = `A TCP server that sends text back in uppercase.
@@ -554,11 +507,11 @@ function fail(message: string, code = 1): never {
 }
 
 /** An address as people write it; IPv6 in brackets. */
-function format(address: { hostname: string; port: number }): string {
-  const { hostname, port } = address;
-  return hostname.includes(":")
-    ? `[${hostname}]:${port}`
-    : `${hostname}:${port}`;
+function format(
+  { hostname, port }: { hostname: string; port: number },
+): string {
+  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+  return `${host}:${port}`;
 }
 
 if (import.meta.main) await main(readOptions(Deno.args));
