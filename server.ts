@@ -35,7 +35,7 @@ async function main(options: Options): Promise<void> {
       const connectionSocket = await welcomeSocket.accept();
       serve(connectionSocket); // not awaited: no client waits for another
     } catch (error) {
-      await acceptFailed(error); // and then the next client is accepted
+      await acceptFailed(error);
     }
     // More clients wait in the system's queue.
     while (clients.size >= options.maxConnections) await pause(10);
@@ -63,10 +63,10 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 // client's bytes that stream closes the whole connection, and a reply that is still
 // on its way is lost: https://github.com/denoland/deno/issues/22258
 
-/** Bytes in a buffer: few for a quiet client, more for a busy one. */
+/** Bytes in a buffer: at first, and at most when a client has filled it. */
 const SMALL_BUFFER = 1024;
 const LARGE_BUFFER = 256 * 1024;
-/** All large buffers together should not have more bytes. */
+/** The clients share this memory: the more they are, the smaller are new buffers. */
 const SHARED = 32 * 1024 * 1024;
 
 /** What the client sends, until it closes its sending side. */
@@ -75,8 +75,10 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
   // reply is sent, the next bytes are read into the other buffer.
   let buffer = new Uint8Array(SMALL_BUFFER);
   let other = new Uint8Array(SMALL_BUFFER);
+  let size = SMALL_BUFFER; // what both should have
   return new ReadableStream({
     async pull(controller) { // the pipe wants a chunk
+      if (buffer.length < size) buffer = new Uint8Array(size);
       const count = await client.connectionSocket.read(buffer);
       if (count === null) return controller.close(); // half-close
       client.received += count;
@@ -85,8 +87,7 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
 
       [buffer, other] = [other, buffer];
       if (count < other.length) return; // not full: all that has come is read
-      const size = Math.min(LARGE_BUFFER, Math.floor(SHARED / clients.size));
-      if (buffer.length < size) buffer = new Uint8Array(size);
+      size = Math.min(LARGE_BUFFER, Math.floor(SHARED / clients.size));
       return othersTurn(); // no next pull() before this promise ends
     },
   }, { highWaterMark: 0 }); // this stream keeps no chunk of its own
@@ -99,11 +100,11 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
 // In UTF-8 a byte below 0x80 is a character by itself (ASCII). A longer character
 // begins with a byte of 0xc0 or more, and its other bytes are from 0x80 to 0xbf.
 //
-// The text is read in pairs of bytes, and a table has the reply to each pair: "AB"
-// to "ab", and "È" to "è" (0xc3 0xa8). A pair without an uppercase is its own reply.
-// If the second byte begins a character, only the first byte is taken, and the next
-// pair begins with the second byte. A map has the replies to characters that have
-// more than two bytes, or an uppercase that has not two bytes.
+// The text is read in pairs of bytes, and a table has the reply to each pair: "ab"
+// becomes "AB", and "è" (0xc3 0xa8) becomes "È". A pair without an uppercase is its
+// own reply. If the second byte begins a character, only the first byte is taken,
+// and the next pair begins with the second byte. A map has the replies to characters
+// that have more than two bytes, or an uppercase of another length ("ß" and "SS").
 
 /**
  * Uppercases UTF-8 text, exactly as `toUpperCase()` does, wherever the text is
@@ -133,10 +134,10 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
           input.set(block, begun.length);
           const length = begun.length + block.length;
           const { taken, made } = uppercase(length);
-          // New memory is slow: it is made only if these bytes do not fit.
           if (begun.length > 0 || taken < length) {
-            begun = input.slice(taken, length);
+            begun = input.slice(taken, length); // a copy: the input is shared
           }
+          // New memory is slow: it is made only for a reply that does not fit.
           const reply = made <= block.length ? block : new Uint8Array(made);
           reply.set(output.subarray(0, made));
           controller.enqueue(reply.subarray(0, made));
@@ -177,9 +178,10 @@ function fillTableAndMap(): void {
     bytes.reduce((number, byte) => 256 * number + byte, 0);
   for (let point = 0x80; point < 0x20000; point++) { // no uppercase is beyond
     const character = String.fromCodePoint(point);
-    if (!/\p{Changes_When_Uppercased}/u.test(character)) continue;
+    const upper = character.toUpperCase();
+    if (upper === character) continue;
     const bytes = encoder.encode(character);
-    const reply = encoder.encode(character.toUpperCase());
+    const reply = encoder.encode(upper);
     const isPair = bytes.length === 2 && reply.length === 2;
     const pair = numberOf(bytes.subarray(0, 2));
     pairReplies[pair] = isPair ? numberOf(reply) : SEE_MAP;
@@ -192,8 +194,8 @@ function fillTableAndMap(): void {
  * bytes it has taken and made: a character at the end that is not whole is not taken.
  */
 function uppercase(length: number): { taken: number; made: number } {
-  // Behind the text stand bytes that begin a character. So what is read there is
-  // never taken.
+  // Behind the text stand bytes that begin a character. A pair never takes such a
+  // byte as its second, and no character in the map has one there.
   input.fill(0xc0, length, length + 4);
   // A byte at the end that begins a character waits for the rest of it.
   const end = input[length - 1] < 0xc0 ? length : length - 1;
@@ -205,8 +207,8 @@ function uppercase(length: number): { taken: number; made: number } {
     if (reply === SEE_MAP) {
       // From 0xe0 on the first byte begins three bytes, from 0xf0 on four.
       const size = pair < 0xe000 ? 2 : pair < 0xf000 ? 3 : 4;
-      // The text ends within the character? (Not if it ends with ASCII: then these
-      // bytes are no UTF-8.)
+      // The text ends within the character, which waits. (Bytes that end with ASCII
+      // are no character. They do not wait: 0xf0 0x90 "a", for example.)
       if (taken + size > length && input[length - 1] >= 0x80) break;
       const character = inputView.getUint32(taken) >>> 8 * (4 - size);
       const bytes = characterReplies.get(character);
@@ -236,8 +238,8 @@ function uppercase(length: number): { taken: number; made: number } {
  *
  * Adding 0x1f sets a byte's top bit (0x80) from "a" (0x61) on. Adding 0x05 sets it
  * from "{" (0x7b) on, which follows "z". If the first sum has the top bit and the
- * second has not, the byte is a small letter, and loses its bit 0x20. No sum is
- * above 0xff, so no byte changes its neighbour.
+ * second has not, the byte is a small letter, and loses its bit 0x20. ASCII is
+ * below 0x80, so no sum is above 0xff, and no byte changes its neighbour.
  */
 function uppercaseAscii(from: number, to: number): number {
   const start = from;
@@ -255,7 +257,6 @@ function uppercaseAscii(from: number, to: number): number {
 // ------------------------------------------------------------ who is connected
 // Without this, nothing is known of a client: no log, no limit, no orderly stop.
 
-/** The clients connected now. */
 const clients = new Set<Client>();
 
 /** A client: its connection socket, and what the clock and the log need. */
@@ -263,7 +264,7 @@ class Client {
   /** Bytes that came, and bytes of replies that went. */
   received = 0;
   sent = 0;
-  /** Milliseconds since the last of these bytes moved. */
+  /** Seconds since the last of these bytes moved. */
   quiet = 0;
   /** A write() is running. Perhaps it waits until the client reads. */
   writing = false;
@@ -310,7 +311,7 @@ class Client {
 
 async function acceptFailed(error: unknown): Promise<void> {
   if (stopping) return; // the welcome socket is closed
-  // This client has reset its connection before it was accepted.
+  // A client has reset its connection before it was accepted.
   if (error instanceof Deno.errors.NotConnected) return;
   // Probably no descriptor for a socket is left (EMFILE). A client has to leave.
   log(`cannot accept: ${(error as Error).message}`);
@@ -333,8 +334,7 @@ let turn: { ends: number; rest?: Promise<void> } | undefined;
 
 /** What a client that has filled its buffer waits for before it reads again. */
 function othersTurn(): Promise<void> | undefined {
-  // Busy clients may go on for 100 ms. Then all of them rest. (In a busy runtime
-  // timers are late. So the clock says when a turn is over.)
+  // Busy clients may go on for 100 ms. Then all of them rest. (A timer would be late.)
   turn ??= { ends: performance.now() + 100 };
   if (performance.now() < turn.ends) return;
   turn.rest ??= untilCalm();
@@ -344,7 +344,7 @@ function othersTurn(): Promise<void> | undefined {
 /**
  * Waits for two pauses in a row in which nothing moves. One is not enough: Deno
  * serves 128 sockets at a time, and a pause may be over before the next 128. After
- * 50 pauses the rest ends, though newcomers still move something.
+ * 50 pauses the rest ends, even if new clients still move bytes.
  */
 async function untilCalm(): Promise<void> {
   for (let pauses = 0, calm = 0; pauses < 50 && calm < 2; pauses++) {
@@ -357,10 +357,8 @@ async function untilCalm(): Promise<void> {
 
 // --------------------------------------------- who has to go, and how it stops
 // Without this, a client that says nothing keeps its place for ever, and Ctrl-C
-// cuts replies off in the middle. All times here are in milliseconds.
+// cuts replies off in the middle.
 
-/** How often the one clock for all clients ticks. */
-const TICK = 250;
 /** True from the first Ctrl-C or SIGTERM on. */
 let stopping = false;
 
@@ -371,37 +369,36 @@ let stopping = false;
  * is empty, on Linux up to 1.4 MB. So --help asks for 1.5 MB in each idle timeout.
  */
 function watchQuietClients(idleTimeout: number): void {
-  const idle = idleTimeout === 0 ? Infinity : 1000 * idleTimeout;
+  const tick = 0.25; // seconds
+  const idle = idleTimeout || Infinity; // 0 is never
   setInterval(() => {
     for (const client of clients) {
-      client.quiet += TICK;
-      if (client.quiet > idle) client.close(`idle for ${idleTimeout} s`);
+      client.quiet += tick;
+      if (client.quiet > idle) client.close(`idle for ${idle} s`);
       // 2.5 s: TCP needs time to notice that a packet is lost, and to send it again.
-      if (stopping && client.quiet > 2500 && !client.writing) {
+      if (stopping && client.quiet > 2.5 && !client.writing) {
         client.close("the server is stopping");
       }
     }
-  }, TICK);
+  }, 1000 * tick);
 }
 
 /** The first signal lets transfers in progress end, the second ends all at once. */
 function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
-  let first = 0;
+  let first = Infinity; // when it came: milliseconds
   const onSignal = () => {
-    if (!stopping) {
-      first = performance.now();
-      stopping = true;
-      welcomeSocket.close(); // and accept() fails
-      log(`stopping, ${clients.size} open; Ctrl-C again stops at once`);
-      for (const client of clients) client.quiet = 0;
-      setTimeout(() => {
-        for (const client of clients) client.close("the server stopped");
-      }, 10_000);
-    } else if (performance.now() - first > 100) {
-      // (At Ctrl-C the terminal signals this process, and `deno task` or npx does so
-      // again. These two signals are one.)
-      Deno.exit(130); // what a shell says of a program that Ctrl-C has ended
-    }
+    // At Ctrl-C the terminal signals this process, and `deno task` or npx does so
+    // again at once. These two signals are one.
+    if (performance.now() - first > 100) Deno.exit(130); // as a shell says it
+    if (stopping) return;
+    first = performance.now();
+    stopping = true;
+    welcomeSocket.close(); // and accept() fails
+    log(`stopping, ${clients.size} open; Ctrl-C again stops at once`);
+    for (const client of clients) client.quiet = 0;
+    setTimeout(() => {
+      for (const client of clients) client.close("the server stopped");
+    }, 10_000);
   };
   Deno.addSignalListener("SIGINT", onSignal); // Ctrl-C
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", onSignal);
@@ -411,23 +408,21 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
 // Without this, a log that nobody reads stops the server: console.log() waits for
 // the log's reader, and all clients wait too.
 
-/** A queue with room for 1000 lines. */
-const logLines = new WritableStream({ write: writeLine }, {
-  highWaterMark: 1000,
-}).getWriter();
-/** For how many lines there was no room since the last line was written. */
+/** Lines for which there was no room since the last line was written. */
 let lostLines = 0;
+/** A queue with room for 1000 lines, which are written one after the other. */
+const logLines = new WritableStream<string>({
+  async write(line) {
+    if (lostLines > 0) line = `${lostLines} lines lost\n${line}`;
+    lostLines = 0;
+    const bytes = new TextEncoder().encode(`${line}\n`);
+    await Deno.stdout.write(bytes).catch(() => {}); // the log's reader has gone
+  },
+}, { highWaterMark: 1000 }).getWriter();
 
 function log(line: string): void {
   if (logLines.desiredSize! > 0) logLines.write(line);
   else lostLines += 1;
-}
-
-async function writeLine(line: string): Promise<void> {
-  if (lostLines > 0) line = `${lostLines} lines lost\n${line}`;
-  lostLines = 0;
-  const bytes = new TextEncoder().encode(`${line}\n`);
-  await Deno.stdout.write(bytes).catch(() => {}); // the log's reader has gone
 }
 
 // ------------------------------------------------------- options and messages
@@ -467,11 +462,8 @@ function readOptions(args: string[]) {
       console.log(USAGE);
       Deno.exit(0);
     }
-    const wholeNumber = (
-      name: "port" | "max-connections" | "idle-timeout",
-      least: number,
-      most: number,
-    ) => {
+    type Name = "port" | "max-connections" | "idle-timeout";
+    const wholeNumber = (name: Name, least: number, most: number) => {
       // Number() alone takes "", "1e3" and "0x10" too.
       const value = /^[0-9]+$/.test(values[name]) ? Number(values[name]) : NaN;
       if (value >= least && value <= most) return value;
@@ -480,9 +472,10 @@ function readOptions(args: string[]) {
           `not ${JSON.stringify(values[name])}`,
       );
     };
-    if (values.hostname === "") throw new Error("--hostname must not be empty");
+    const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
+    if (hostname === "") throw new Error("--hostname must not be empty");
     return {
-      hostname: values.hostname,
+      hostname,
       port: wholeNumber("port", 0, 65535),
       maxConnections: wholeNumber("max-connections", 1, 1_000_000),
       idleTimeout: wholeNumber("idle-timeout", 0, 1_000_000),
@@ -507,9 +500,7 @@ function fail(message: string, code = 1): never {
 }
 
 /** An address as people write it; IPv6 in brackets. */
-function format(
-  { hostname, port }: { hostname: string; port: number },
-): string {
+function format({ hostname, port }: Omit<Deno.NetAddr, "transport">): string {
   const host = hostname.includes(":") ? `[${hostname}]` : hostname;
   return `${host}:${port}`;
 }
