@@ -15,31 +15,30 @@ import { listening, Script } from "./parts/process.ts";
 
 const LINES = ["ciao, mondo", "perché no? così è più bello", "straße 😀 ok"];
 
-function path(name: string): string {
-  return fileURLToPath(new URL(`../${name}`, import.meta.url));
+/** Starts one of the project's programs. */
+function start(name: string, ...args: string[]): Script {
+  return Script.start(fileURLToPath(new URL(`../${name}`, import.meta.url)), {
+    args,
+  });
 }
 
 async function main(): Promise<void> {
-  const start = (name: string, args: string[]) =>
-    Script.start(path(name), { args: ["--port", ...args] });
-  await using server = await listening(start("server.ts", ["0"]));
-  const to = `${server.address.port}`;
+  await using server = await listening(start("server.ts", "--port=0"));
+  const to = server.address.port;
   await using watch = await listening(
-    start("lib/watch.ts", ["0", "--to", to]),
+    start("lib/watch.ts", "--port=0", `--to=${to}`),
   );
   const { port } = watch.address;
-  await using client = start("client.ts", [`${port}`]);
+  await using client = start("client.ts", `--port=${port}`);
 
-  let screen = "";
   for (const line of LINES) {
-    const shown = client.stdout.length;
     await client.write(`${line}\n`);
-    await client.stdoutMatch(new RegExp(`^[^]{${shown}}.*\n`));
-    screen += `${line}\n${client.stdout.slice(shown)}`;
     await pause(800); // the next line takes its time to be typed
   }
   await client.closeInput();
   const { code, stdout } = await client.exit();
+  const replies = stdout.split("\n");
+  const screen = LINES.map((line, at) => `${line}\n${replies[at]}\n`).join("");
   await server.script.stdoutMatch(/ closed, .*\n/);
   const [, diagram] = await watch.script.stdoutMatch(/\n\n([^]* close\(\)\n)/);
 
