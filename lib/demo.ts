@@ -48,7 +48,7 @@ Terminal 2: deno run --allow-net client.ts --port ${port}
 ${screen}
 What went between them: deno task watch --port ${port} --to ${to}
 ${diagram}`);
-  const expected = LINES.map((line) => `${line}\n`.toUpperCase()).join("");
+  const expected = `${LINES.join("\n")}\n`.toUpperCase();
   if (stdout !== expected || code !== 0) {
     console.error("demo: the replies are not what was promised");
     Deno.exit(1);

@@ -67,9 +67,9 @@ function main({ port, to }: ReturnType<typeof parse>): void {
   listener.on("error", (error) => fail("watch", messageOf(error)));
   listener.listen(port, "127.0.0.1", () => {
     const { port } = listener.address() as AddressInfo;
-    print(`listening on 127.0.0.1:${port}`);
-    print(`watching ${format(to)}`);
-    print(`give your client port ${port} instead`);
+    console.log(`listening on 127.0.0.1:${port}`);
+    console.log(`watching ${format(to)}`);
+    console.log(`give your client port ${port} instead`);
   });
 }
 
@@ -89,14 +89,14 @@ class Session {
   /** Begins again with each line of the picture. */
   readonly #silence = setTimeout(() => {
     const why = this.#whoWaits();
-    if (why) print(`${this.#stamp()}silence: ${why}`);
+    if (why) this.#print(`silence: ${why}`);
   }, SILENCE);
 
   constructor(client: Socket, to: Address) {
     const server = connect({ ...AS_IT_IS, host: to.hostname, port: to.port });
     this.#client = client;
     this.#server = server;
-    print("");
+    console.log();
     sessions.add(this);
     client.on("close", () => sessions.delete(this));
     client.on("error", () => this.#reset(client, server));
@@ -110,7 +110,7 @@ class Session {
   #connected(port: number): void {
     const [client, server] = [this.#client, this.#server];
     const left = `client port ${client.remotePort}`.padEnd(34);
-    print(`${this.#stamp()}${left}passive open: server port ${port}`);
+    this.#print(`${left}passive open: server port ${port}`);
     this.#draw(client, "connect()", "active open", "accept()");
     server.on("error", () => this.#reset(server, client));
     for (const [side, other] of [[client, server], [server, client]] as const) {
@@ -130,8 +130,7 @@ class Session {
 
   #unreachable(to: Address, code: string): void {
     this.#draw(this.#client, "connect()", "X");
-    const why = `no server at ${format(to)} (${code}): start it first`;
-    print(this.#stamp() + why);
+    this.#print(`no server at ${format(to)} (${code}): start it first`);
     this.#client.destroy();
   }
 
@@ -139,7 +138,7 @@ class Session {
   #reset(side: Socket, other: Socket): void {
     this.#draw(side, "reset", "RST");
     const why = "broke off: it died, or closed with bytes unread";
-    print(`${this.#stamp()}the ${this.#name(side)} ${why}`);
+    this.#print(`the ${this.#name(side)} ${why}`);
     other.resetAndDestroy();
   }
 
@@ -172,29 +171,29 @@ class Session {
 
   /** One event: `text` on the side that did it, an arrow to the other one. */
   #draw(side: Socket, text: string, label: string, effect = ""): void {
-    const stamp = this.#stamp();
-    const dashes = COLUMNS - stamp.length - 2 * TEXT - 3; // and the arrow's head
-    const shaft = ` ${label} `.padStart((dashes + label.length) / 2 + 1, "-")
-      .padEnd(dashes, "-");
+    const shaft = ` ${label} `.padStart((SHAFT + label.length) / 2 + 1, "-")
+      .padEnd(SHAFT, "-");
     const line = side === this.#client
       ? `${text}${" ".repeat(TEXT - columns(text))} ${shaft}> ${effect}`
       : `${" ".repeat(TEXT)} <${shaft} ${text}`;
-    print(stamp + line.trimEnd());
+    this.#print(line.trimEnd());
     this.#silence.refresh();
   }
 
-  /** The client's number, and the seconds since this program began. */
-  #stamp(): string {
+  /** A line: the client's number, the seconds since this program began, a text. */
+  #print(text: string): void {
+    const number = `#${this.#number} `;
     const seconds = (performance.now() / 1000).toFixed(3);
-    return `#${this.#number} `.padEnd(5) + `${seconds} `.padStart(8);
+    console.log(`${number}${seconds.padStart(12 - number.length)} ${text}`);
   }
 }
 
 // ---------------------------------------------------------------- the picture
 
-const COLUMNS = 80;
+// In 80 columns: number and time take 13, an arrow its shaft and 3 more.
 /** Columns of the text on each side. */
 const TEXT = 19;
+const SHAFT = 26;
 
 /** The beginning of what was sent, as it is written in a program, cut to fit. */
 function quoted(bytes: Buffer): string {
@@ -215,14 +214,6 @@ function quoted(bytes: Buffer): string {
 function columns(text: string): number {
   return text.replace(/[\u2e80-\u{10ffff}\p{Emoji_Presentation}]/gu, "..")
     .length;
-}
-
-/** Standard output; it waits for its reader, and nobody else does. */
-const picture = Deno.stdout.writable.getWriter();
-
-function print(line: string): void {
-  picture.write(new TextEncoder().encode(`${line}\n`))
-    .catch(() => {}); // its reader has gone; the sessions go on
 }
 
 if (import.meta.main) main(readOptions("watch", parse));

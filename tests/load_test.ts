@@ -8,7 +8,7 @@ import { bulk, messages, WrongReply } from "../lib/load.ts";
 import { type Exit, run, Script } from "../lib/parts/process.ts";
 import { freePort } from "./machine.ts";
 import { expectExit, ROOT } from "./pair.ts";
-import { serveHere, serveRight, texts, writeText } from "./sockets.ts";
+import { serveHere, serveRight, writeText } from "./sockets.ts";
 
 function load(port: number, ...args: string[]): Promise<Exit> {
   // Little of everything, so that a test takes a moment.
@@ -43,39 +43,19 @@ Deno.test("load - says that nothing listens, as the checker does", async () => {
 
 const upper = (text: string) => text.toUpperCase();
 
-/** Wrong services, and what is said of each. */
-const WRONG: Record<string, [
-  serve: (socket: Deno.TcpConn) => Promise<unknown>,
-  says: RegExp,
-]> = {
-  "sends back what came": [
-    (socket) => serveRight(socket, (text) => text),
-    /wrong reply: from byte 1 on it is "[a-z]/,
-  ],
-  "loses a byte": [
-    (socket) => serveRight(socket, (text) => upper(text).slice(0, -1)),
-    /wrong reply: from byte|no reply for 1 s/,
-  ],
-  "says a byte twice": [
-    (socket) => serveRight(socket, (text) => text && `${upper(text)}\n`),
-    /wrong reply: /,
-  ],
-  "answers nothing": [
-    (socket) => serveRight(socket, () => ""),
-    /no reply for 1 s/,
-  ],
-  "closes after a line": [
-    async (socket) => {
-      for await (const text of texts(socket)) {
-        return await writeText(socket, upper(text));
-      }
-    },
-    /closed a connection after 0 of|reset|broken pipe|os error 1005[34]/i,
-  ],
+/** Services with a fault: their reply to a text, and what is said of them. */
+const WRONG: Record<string, [reply: (text: string) => string, says: RegExp]> = {
+  "sends back what came": [(text) => text, /wrong reply: from byte 1 on it is/],
+  "loses a byte": [(text) => upper(text).slice(0, -1), /from byte|no reply/],
+  "says a byte twice": [(text) => text && `${upper(text)}\n`, /wrong reply: /],
+  "answers nothing": [() => "", /no reply for 1 s/],
+  "closes": [() => {
+    throw new Error("and serveHere() closes the connection");
+  }, /closed a connection after 0 of/],
 };
-for (const [name, [serve, says]] of Object.entries(WRONG)) {
+for (const [name, [reply, says]] of Object.entries(WRONG)) {
   Deno.test(`bulk(), messages() - notice a service that ${name}`, async () => {
-    await using service = serveHere(serve);
+    await using service = serveHere((socket) => serveRight(socket, reply));
     const asked = { timeout: 1, megabytes: 1, connections: 2, seconds: 1 };
     for (const measure of [bulk, messages]) {
       await assert.rejects(measure(service.address, asked), says);
