@@ -272,26 +272,24 @@ Usage: deno run --allow-net lib/load.ts [options]
   --megabytes N       to send in each bulk measurement (default 300)
   --clients LIST      how many send at once (default 1,8)
   --connections LIST  with a message on its way on each (default 1,100)
-  --seconds N         of messages (default 3)
   -h, --help          show this
 
 A LIST has commas, no spaces. Exit code 1: a reply is wrong, or none comes.`;
 
 /** Measures all, and prints each result as it comes. */
 async function main(options: ReturnType<typeof parse>): Promise<void> {
-  const { address, texts, clients, connections, ...amounts } = options;
+  const { address, texts, clients, connections, megabytes } = options;
   for (const text of texts) {
     for (const count of clients) {
       await show(address, `bulk, ${text}, clients: ${count}`, async () => {
-        const asked = { ...amounts, text, clients: count };
+        const asked = { megabytes, text, clients: count };
         return [`${(await bulk(address, asked)).toFixed(0)} MB/s`];
       });
     }
   }
   for (const count of connections) {
     await show(address, `messages, connections: ${count}`, async () => {
-      const asked = { ...amounts, connections: count };
-      const found = await messages(address, asked);
+      const found = await messages(address, { connections: count });
       return [
         `${found.messagesPerSecond.toFixed(0)} a second`,
         `median ${found.median.toFixed(0)} µs`,
@@ -328,7 +326,6 @@ function parse() {
       megabytes: { type: "string", default: "300" },
       clients: { type: "string", default: "1,8" },
       connections: { type: "string", default: "1,100" },
-      seconds: { type: "string", default: "3" },
     },
   });
   if (values.help) {
@@ -347,7 +344,6 @@ function parse() {
     clients: counts("--clients", values.clients),
     connections: counts("--connections", values.connections),
     megabytes: wholeNumber("--megabytes", values.megabytes, 1, 1_000_000),
-    seconds: wholeNumber("--seconds", values.seconds, 1, 1_000_000),
   };
 }
 

@@ -100,10 +100,11 @@ class Session {
     sessions.add(this);
     client.on("close", () => sessions.delete(this));
     client.on("error", () => this.#reset(client, server));
-    once(server, "connect").then(
-      () => this.#connected(to.port),
-      (error) => this.#unreachable(to, error.code),
-    );
+    once(server, "connect").then(() => this.#connected(to.port), ({ code }) => {
+      this.#draw(client, "connect()", "X");
+      this.#print(`no server at ${format(to)} (${code}): start it first`);
+      client.destroy();
+    });
   }
 
   /** Passes everything on both ways, with its end and with backpressure. */
@@ -126,12 +127,6 @@ class Session {
       });
       side.pipe(other);
     }
-  }
-
-  #unreachable(to: Address, code: string): void {
-    this.#draw(this.#client, "connect()", "X");
-    this.#print(`no server at ${format(to)} (${code}): start it first`);
-    this.#client.destroy();
   }
 
   /** One side has reset its connection: so is the other one's. */

@@ -14,7 +14,7 @@ function load(port: number, ...args: string[]): Promise<Exit> {
   // Little of everything, so that a test takes a moment.
   const little = ["--megabytes=1", "--clients=2", "--connections=3"];
   return run(Script.start(join(ROOT, "lib", "load.ts"), {
-    args: [`--port=${port}`, ...little, "--seconds=1", ...args],
+    args: [`--port=${port}`, ...little, ...args],
   }));
 }
 
