@@ -197,14 +197,14 @@ Deno.test("watch - whatever is sent, no line is wider than 80 columns", async ()
   const shown = {
     'ciao, "è"\t\\\r\n': '"CIAO, \\"È\\"\\t"...',
     "\x9b1m\n": '"\\u{9b}1M\\n"',
-    ["😀".repeat(40)]: '"😀😀😀😀😀😀😀"...',
+    ["世✨😀".repeat(20)]: '"世✨😀世✨😀世"...',
   };
   for (const [sent, text] of Object.entries(shown)) {
     await talk(watch.address, sent);
     await watch.script.stdoutMatch(new RegExp(` ${RegExp.escape(text)}$`, "m"));
   }
   for (const line of watch.script.stdout.split("\n")) {
-    const wide = line.match(/😀/gu)?.length ?? 0;
+    const wide = line.match(/[世✨😀]/gu)?.length ?? 0;
     assert.ok([...line].length + wide <= 80, line);
   }
 });
