@@ -177,9 +177,9 @@ class Session {
 
   /** A line: the client's number, the seconds since this program began, a text. */
   #print(text: string): void {
-    const number = `#${this.#number} `;
+    const client = `#${this.#number} `;
     const seconds = (performance.now() / 1000).toFixed(3);
-    console.log(`${number}${seconds.padStart(12 - number.length)} ${text}`);
+    console.log(`${client}${seconds.padStart(12 - client.length)} ${text}`);
   }
 }
 
