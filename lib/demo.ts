@@ -10,16 +10,13 @@
  */
 
 import { setTimeout as pause } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { listening, Script } from "./parts/process.ts";
 
 const LINES = ["ciao, mondo", "perché no? così è più bello", "straße 😀 ok"];
 
 /** Starts one of the project's programs. */
 function start(name: string, ...args: string[]): Script {
-  return Script.start(fileURLToPath(new URL(`../${name}`, import.meta.url)), {
-    args,
-  });
+  return Script.start(import.meta.resolve(`../${name}`), { args });
 }
 
 async function main(): Promise<void> {

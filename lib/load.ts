@@ -79,8 +79,9 @@ export async function bulk(
   options: LoadOptions = {},
 ): Promise<number> {
   const { text = "ascii", megabytes = 300, clients = 1, timeout } = options;
-  const block = Buffer.from(lines(text, BLOCK));
-  const reply = uppercase(block);
+  const source = lines(text, BLOCK);
+  const block = Buffer.from(source);
+  const reply = Buffer.from(source.toUpperCase());
   const blocks = Math.ceil(megabytes * 1e6 / clients / block.length);
 
   using connections = await hold(address, { connections: clients, timeout });
@@ -167,10 +168,6 @@ export async function hold(
 
 // ------------------------------------------------------------ the connections
 
-function uppercase(text: Buffer): Buffer {
-  return Buffer.from(text.toString().toUpperCase());
-}
-
 /**
  * Connections opened at the same time. Many a service has a queue of 100, and
  * the system lets a client who finds it full wait for a second.
@@ -204,8 +201,9 @@ export class Connections implements Disposable {
       const socket = await connect(address, this.#timeout);
       if (this.#closed) return socket.close(); // another one failed
       socket.setNoDelay();
-      const line = Buffer.from(`client ${this.#all.length} sends a line\n`);
-      const reply = uppercase(line);
+      const text = `client ${this.#all.length} sends a line\n`;
+      const line = Buffer.from(text);
+      const reply = Buffer.from(text.toUpperCase());
       const buffer = new Uint8Array(reply.length);
       const askLine = async () => {
         await writeAll(socket, line);
@@ -260,10 +258,9 @@ export class Connections implements Disposable {
 
 // --------------------------------------------------------------- the program
 
-const USAGE =
-  `Measures a TCP service that uppercases text, in whatever language.
+const HELP = `Measures a TCP service that uppercases text, in any language.
 
-Usage: deno run --allow-net lib/load.ts [options]
+usage: deno run --allow-net lib/load.ts [options]
 
   --hostname NAME     the service's address or name (default 127.0.0.1)
   -p, --port N        its port (default 6789)
@@ -329,7 +326,7 @@ function parse() {
     },
   });
   if (values.help) {
-    console.log(USAGE);
+    console.log(HELP);
     Deno.exit(0);
   }
   const texts = values.text.split(",");

@@ -14,7 +14,7 @@
  * @module
  */
 
-import type { Buffer } from "node:buffer";
+import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { setTimeout } from "node:timers";
@@ -34,6 +34,8 @@ usage: deno run --allow-net lib/watch.ts [options]
 
 /** Milliseconds after which a silence is explained. */
 const SILENCE = 3000;
+/** Milliseconds: a text that is written byte by byte becomes one line. */
+const TOGETHER = 10;
 /** Half-close stays half-close, and small messages do not wait. */
 const AS_IT_IS = { allowHalfOpen: true, noDelay: true };
 
@@ -84,6 +86,8 @@ class Session {
   readonly #number = ++Session.#count;
   readonly #client: Socket;
   readonly #server: Socket;
+  /** Reads in a row from one side, which become one line. */
+  #reads?: { side: Socket; at: number; chunks: Buffer[] };
   /** Who was the last to send bytes. */
   #lastToSend?: Socket;
   /** Begins again with each line of the picture. */
@@ -108,7 +112,7 @@ class Session {
   }
 
   /** Passes everything on both ways, with its end and with backpressure. */
-  #connected(port: number): void {
+  #connected(port: number) {
     const [client, server] = [this.#client, this.#server];
     const left = `client port ${client.remotePort}`.padEnd(34);
     this.#print(`${left}passive open: server port ${port}`);
@@ -117,8 +121,13 @@ class Session {
     for (const [side, other] of [[client, server], [server, client]] as const) {
       side.on("data", (chunk: Buffer) => {
         this.#lastToSend = side;
-        const unit = chunk.length === 1 ? "byte" : "bytes";
-        this.#draw(side, quoted(chunk), `${number(chunk.length)} ${unit}`);
+        const at = performance.now();
+        if (this.#reads?.side !== side) {
+          this.#drawReads();
+          this.#reads = { side, at, chunks: [] };
+          setTimeout(() => this.#drawReads(), TOGETHER);
+        }
+        this.#reads.chunks.push(chunk);
       });
       side.on("end", () => {
         const text = side === client ? "sends no more" : "close()";
@@ -130,10 +139,10 @@ class Session {
   }
 
   /** One side has reset its connection: so is the other one's. */
-  #reset(side: Socket, other: Socket): void {
+  #reset(side: Socket, other: Socket) {
     this.#draw(side, "reset", "RST");
-    const why = "broke off: it died, or closed with bytes unread";
-    this.#print(`the ${this.#name(side)} ${why}`);
+    const who = side === this.#client ? "client" : "server";
+    this.#print(`the ${who} broke off: it died, or closed with bytes unread`);
     other.resetAndDestroy();
   }
 
@@ -142,8 +151,10 @@ class Session {
     const [client, server] = [this.#client, this.#server];
     if (client.destroyed) return undefined; // it is over
     if (server.connecting) return "the server's machine does not answer";
-    const deaf = [client, server].find((side) => side.writableNeedDrain);
-    if (deaf) return `the ${this.#name(deaf)} does not read; bytes wait here`;
+    if (client.writableNeedDrain || server.writableNeedDrain) {
+      const deaf = client.writableNeedDrain ? "client" : "server";
+      return `the ${deaf} does not read; bytes wait here`;
+    }
     if (client.readableEnded) {
       return "the client has sent its FIN; the server has not closed";
     }
@@ -160,25 +171,31 @@ class Session {
       : `the server does not answer; is it busy with #${first.#number}?`;
   }
 
-  #name(side: Socket): string {
-    return side === this.#client ? "client" : "server";
+  #drawReads() {
+    if (!this.#reads) return;
+    const { side, at, chunks } = this.#reads;
+    this.#reads = undefined;
+    const bytes = Buffer.concat(chunks);
+    const unit = bytes.length === 1 ? "byte" : "bytes";
+    this.#draw(side, quoted(bytes), `${number(bytes.length)} ${unit}`, "", at);
   }
 
   /** One event: `text` on the side that did it, an arrow to the other one. */
-  #draw(side: Socket, text: string, label: string, effect = ""): void {
+  #draw(side: Socket, text: string, label: string, effect = "", at?: number) {
+    this.#drawReads();
     const shaft = ` ${label} `.padStart((SHAFT + label.length) / 2 + 1, "-")
       .padEnd(SHAFT, "-");
     const line = side === this.#client
       ? `${text}${" ".repeat(TEXT - columns(text))} ${shaft}> ${effect}`
       : `${" ".repeat(TEXT)} <${shaft} ${text}`;
-    this.#print(line.trimEnd());
+    this.#print(line.trimEnd(), at);
     this.#silence.refresh();
   }
 
   /** A line: the client's number, the seconds since this program began, a text. */
-  #print(text: string): void {
+  #print(text: string, at = performance.now()) {
     const client = `#${this.#number} `;
-    const seconds = (performance.now() / 1000).toFixed(3);
+    const seconds = (at / 1000).toFixed(3);
     console.log(`${client}${seconds.padStart(12 - client.length)} ${text}`);
   }
 }

@@ -209,7 +209,7 @@ Deno.test("watch - whatever is sent, no line is wider than 80 columns", async ()
   }
 });
 
-Deno.test("watch - small messages do not wait for an ACK on either side", async () => {
+Deno.test("watch - a line written in two parts does not wait for an ACK, and is drawn as one", async () => {
   const writeTwice = async (socket: Deno.TcpConn) => {
     socket.setNoDelay();
     await writeText(socket, "1");
@@ -231,4 +231,5 @@ Deno.test("watch - small messages do not wait for an ACK on either side", async 
   }
   const median = times.sort()[25]!;
   assert.ok(median < 30, `a reply takes ${median} ms`);
+  await watch.script.stdoutMatch(/ 2 bytes -+>\n.* <-+ 2 bytes -/);
 });
