@@ -86,10 +86,13 @@ class Session {
   readonly #number = ++Session.#count;
   readonly #client: Socket;
   readonly #server: Socket;
-  /** Reads in a row from one side, which become one line. */
-  #reads?: { side: Socket; at: number; chunks: Buffer[] };
   /** Who was the last to send bytes. */
   #lastToSend?: Socket;
+  /** Its bytes that are not drawn yet, and when the first of them came. */
+  readonly #reads: Buffer[] = [];
+  #since = 0;
+  /** Begins again with each first read. */
+  readonly #together = setTimeout(() => this.#drawReads(), TOGETHER);
   /** Begins again with each line of the picture. */
   readonly #silence = setTimeout(() => {
     const why = this.#whoWaits();
@@ -120,14 +123,12 @@ class Session {
     server.on("error", () => this.#reset(server, client));
     for (const [side, other] of [[client, server], [server, client]] as const) {
       side.on("data", (chunk: Buffer) => {
+        const now = performance.now();
+        if (side !== this.#lastToSend) this.#drawReads();
         this.#lastToSend = side;
-        const at = performance.now();
-        if (this.#reads?.side !== side) {
-          this.#drawReads();
-          this.#reads = { side, at, chunks: [] };
-          setTimeout(() => this.#drawReads(), TOGETHER);
-        }
-        this.#reads.chunks.push(chunk);
+        if (this.#reads.push(chunk) > 1) return;
+        this.#since = now;
+        this.#together.refresh();
       });
       side.on("end", () => {
         const text = side === client ? "sends no more" : "close()";
@@ -171,13 +172,13 @@ class Session {
       : `the server does not answer; is it busy with #${first.#number}?`;
   }
 
+  /** Reads in a row from one side are one line. */
   #drawReads() {
-    if (!this.#reads) return;
-    const { side, at, chunks } = this.#reads;
-    this.#reads = undefined;
-    const bytes = Buffer.concat(chunks);
+    const bytes = Buffer.concat(this.#reads.splice(0));
+    if (bytes.length === 0) return;
     const unit = bytes.length === 1 ? "byte" : "bytes";
-    this.#draw(side, quoted(bytes), `${number(bytes.length)} ${unit}`, "", at);
+    const label = `${number(bytes.length)} ${unit}`;
+    this.#draw(this.#lastToSend!, quoted(bytes), label, "", this.#since);
   }
 
   /** One event: `text` on the side that did it, an arrow to the other one. */
