@@ -10,36 +10,32 @@
  */
 
 import { setTimeout as pause } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { listening, Script } from "./parts/process.ts";
 
 const LINES = ["ciao, mondo", "perché no? così è più bello", "straße 😀 ok"];
 
-function path(name: string): string {
-  return fileURLToPath(new URL(`../${name}`, import.meta.url));
+/** Starts one of the project's programs. */
+function start(name: string, ...args: string[]): Script {
+  return Script.start(import.meta.resolve(`../${name}`), { args });
 }
 
 async function main(): Promise<void> {
-  const start = (name: string, args: string[]) =>
-    Script.start(path(name), { args: ["--port", ...args] });
-  await using server = await listening(start("server.ts", ["0"]));
-  const to = `${server.address.port}`;
+  await using server = await listening(start("server.ts", "--port=0"));
+  const to = server.address.port;
   await using watch = await listening(
-    start("lib/watch.ts", ["0", "--to", to]),
+    start("lib/watch.ts", "--port=0", `--to=${to}`),
   );
   const { port } = watch.address;
-  await using client = start("client.ts", [`${port}`]);
+  await using client = start("client.ts", `--port=${port}`);
 
-  let screen = "";
   for (const line of LINES) {
-    const shown = client.stdout.length;
     await client.write(`${line}\n`);
-    await client.stdoutMatch(new RegExp(`^[^]{${shown}}.*\n`));
-    screen += `${line}\n${client.stdout.slice(shown)}`;
     await pause(800); // the next line takes its time to be typed
   }
   await client.closeInput();
   const { code, stdout } = await client.exit();
+  const replies = stdout.split("\n");
+  const screen = LINES.map((line, at) => `${line}\n${replies[at]}\n`).join("");
   await server.script.stdoutMatch(/ closed, .*\n/);
   const [, diagram] = await watch.script.stdoutMatch(/\n\n([^]* close\(\)\n)/);
 
@@ -49,7 +45,7 @@ Terminal 2: deno run --allow-net client.ts --port ${port}
 ${screen}
 What went between them: deno task watch --port ${port} --to ${to}
 ${diagram}`);
-  const expected = LINES.map((line) => `${line}\n`.toUpperCase()).join("");
+  const expected = `${LINES.join("\n")}\n`.toUpperCase();
   if (stdout !== expected || code !== 0) {
     console.error("demo: the replies are not what was promised");
     Deno.exit(1);

@@ -18,25 +18,19 @@ const MISTAKES: [program: string, typed: string, says: string][] = [
       [CLIENT, `--port=${value}`, `number from 1 to 65535, not "${value}"`],
     ],
   ),
-  [SERVER, "--port -1", "use '--port=-XYZ'"],
-  [SERVER, "-p", "'-p, --port <value>' argument missing"],
   [SERVER, "--max-connections=0", 'from 1 to 1000000, not "0"'],
   [SERVER, "--idle-timeout=1.5", 'from 0 to 1000000, not "1.5"'],
   [SERVER, "--hostname=", "--hostname must not be empty"],
   [CLIENT, "--hostname=", "--hostname must not be empty"],
   [CLIENT, "6789", "'6789'"],
   [CONFORMANCE, "--port=0", 'number from 1 to 65535, not "0"'],
-  [CONFORMANCE, "--timeout=soon", 'from 1 to 3600, not "soon"'],
   [CONFORMANCE, "--only=nothing", '"nothing" is no check'],
-  [CONFORMANCE, "--hostname=", "--hostname must not be empty"],
   [CONFORMANCE, "--nonsense", "'--nonsense'"],
   [LOAD, "--clients=1,,2", 'from 1 to 1000000, not ""'],
+  [LOAD, "--hostname=", "--hostname must not be empty"],
   [LOAD, "--text=klingon", 'not "klingon"'],
-  [LOAD, "stray", "'stray'"],
   [WATCH, "--port=65536", 'from 0 to 65535, not "65536"'],
   [WATCH, "--to=a:b", 'from 1 to 65535, not "b"'],
-  [WATCH, "--to=", 'from 1 to 65535, not ""'],
-  [WATCH, "--hostname=", "--hostname must not be empty"],
 ];
 
 Deno.test("usage - a mistake is one line that names it, exit code 2", async (t) => {
@@ -54,8 +48,7 @@ Deno.test("usage - a mistake is one line that names it, exit code 2", async (t) 
 Deno.test("usage - --help goes to standard output, exit code 0", async (t) => {
   for (const program of [SERVER, CLIENT, CONFORMANCE, LOAD, WATCH]) {
     await t.step(basename(program), async () => {
-      const script = Script.start(program, { args: ["--help"] });
-      const exit = await run(script);
+      const exit = await run(Script.start(program, { args: ["--help"] }));
       expectExit(exit);
       assert.match(exit.stdout, /deno run --allow-net \S+\.ts/);
     });

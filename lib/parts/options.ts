@@ -21,21 +21,12 @@ export const COMMON = {
  *
  * @throws {Error} for an empty name, and a port that is no whole number from 1
  * to 65535
- *
- * @example
- * ```ts
- * import { readAddress } from "./options.ts";
- *
- * const { hostname, port } = readAddress({ hostname: "[::1]", port: "80" });
- * if (hostname !== "::1" || port !== 80) throw new Error();
- * ```
  */
 export function readAddress(
-  values: { hostname: string; port: string },
+  { hostname, port }: { hostname: string; port: string },
 ): Address {
-  const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
   if (hostname === "") throw new Error("--hostname must not be empty");
-  return { hostname, port: wholeNumber("--port", values.port, 1, 65535) };
+  return { hostname, port: wholeNumber("--port", port, 1, 65535) };
 }
 
 /**

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * Programs as child processes: started with just the permissions that are
- * named, waited for, talked to, stopped, and read to the end.
+ * Programs as child processes: started, waited for, talked to, and stopped.
  *
  * @module
  */
@@ -41,11 +40,20 @@ class Collected {
   /** Settles at the end of the stream. */
   readonly ended: Promise<void>;
   readonly #chunks: Uint8Array[] = [];
-  #more = Promise.withResolvers<void>();
-  #over = false;
+  /** Resolves to true when a chunk comes, and to false at the end. */
+  #more = Promise.withResolvers<boolean>();
 
   constructor(stream: ReadableStream<Uint8Array>) {
     this.ended = this.#collect(stream);
+  }
+
+  async #collect(stream: ReadableStream<Uint8Array>): Promise<void> {
+    for await (const chunk of stream) {
+      this.#chunks.push(chunk);
+      this.#more.resolve(true);
+      this.#more = Promise.withResolvers();
+    }
+    this.#more.resolve(false);
   }
 
   get bytes(): Buffer {
@@ -56,23 +64,8 @@ class Collected {
   async match(pattern: RegExp): Promise<RegExpMatchArray | null> {
     while (true) {
       const match = this.bytes.toString().match(pattern);
-      if (match || this.#over) return match;
-      await this.#more.promise;
+      if (match || !await this.#more.promise) return match;
     }
-  }
-
-  async #collect(stream: ReadableStream<Uint8Array>): Promise<void> {
-    for await (const chunk of stream) {
-      this.#chunks.push(chunk);
-      this.#wake();
-    }
-    this.#over = true;
-    this.#wake();
-  }
-
-  #wake(): void {
-    this.#more.resolve();
-    this.#more = Promise.withResolvers();
   }
 }
 
@@ -80,14 +73,6 @@ class Collected {
  * A script that runs as a process of its own, or any other program.
  *
  * Killed when it goes out of scope, so that nothing is left running.
- *
- * @example
- * ```ts no-assert
- * import { run, Script } from "./process.ts";
- *
- * const help = Script.start("client.ts", { args: ["--help"] });
- * const { code, stdout } = await run(help);
- * ```
  */
 export class Script implements AsyncDisposable {
   /** The process's number. */
@@ -110,19 +95,20 @@ export class Script implements AsyncDisposable {
   /** Starts the script in the file at `path` with `deno run`. */
   static start(path: string, options: StartOptions = {}): Script {
     const { args = [], permissions = ["--allow-net"] } = options;
-    return Script.command(
-      [Deno.execPath(), "run", "--no-prompt", ...permissions, path, ...args],
-      options,
-    );
+    const deno = [Deno.execPath(), "run", "--no-prompt", ...permissions];
+    return Script.command([...deno, path, ...args], options);
   }
 
   /** Starts any other program, such as a server in another language. */
-  static command(command: string[], options: StartOptions = {}): Script {
-    const [program, ...args] = [...(options.wrapper ?? []), ...command];
+  static command(
+    command: string[],
+    { wrapper = [], cwd, env }: StartOptions = {},
+  ): Script {
+    const [program, ...args] = [...wrapper, ...command];
     const child = new Deno.Command(program, {
       args,
-      cwd: options.cwd,
-      env: { NO_COLOR: "1", ...options.env },
+      cwd,
+      env: { NO_COLOR: "1", ...env },
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",
@@ -142,23 +128,22 @@ export class Script implements AsyncDisposable {
 
   /** Waits for standard output to match; throws if it ends without, or after half a minute. */
   stdoutMatch(pattern: RegExp): Promise<RegExpMatchArray> {
-    return this.#match(this.#stdout, "standard output", pattern);
+    return this.#match(this.#stdout, pattern);
   }
 
-  /** Waits for standard error to match; throws if it ends without, or after half a minute. */
+  /** Waits for standard error to match; throws as `stdoutMatch` does. */
   stderrMatch(pattern: RegExp): Promise<RegExpMatchArray> {
-    return this.#match(this.#stderr, "standard error", pattern);
+    return this.#match(this.#stderr, pattern);
   }
 
   async #match(
-    collected: Collected,
-    where: string,
+    stream: Collected,
     pattern: RegExp,
   ): Promise<RegExpMatchArray> {
-    const match = await within(30, collected.match(pattern));
+    const match = await within(30, stream.match(pattern));
     if (match) return match;
     const why = match === null ? "ended" : "waited half a minute";
-    throw this.#error(`${why} without ${pattern} on ${where}`);
+    throw this.#error(`${why} without ${pattern}`);
   }
 
   #error(what: string): Error {
@@ -185,9 +170,8 @@ export class Script implements AsyncDisposable {
     const status = await within(60, this.#child.status);
     if (status === undefined) throw this.#error("still runs after a minute");
     await Promise.all([this.#stdout.ended, this.#stderr.ended]);
-    const bytes = new Uint8Array(this.#stdout.bytes); // and no Buffer
     const { stdout, stderr } = this;
-    return { code: status.code, stdout, bytes, stderr };
+    return { code: status.code, stdout, bytes: this.#stdout.bytes, stderr };
   }
 
   /** Kills it if it still runs, and waits for its end. */

@@ -36,18 +36,11 @@ export function fail(program: string, message: string, code = 1): never {
 /** Says for a person at the keyboard that there is no service. */
 export function noService(address: Address, error: NoConnection): string {
   const message = messageOf(error);
+  const list = Deno.build.os === "linux" ? "ss -tuln" : "netstat -an";
   const hint = message === NOTHING_LISTENS
     ? "; start the server first, and give its --port, and its --hostname if " +
-      `it is another one (::1, 127.0.0.2): ${
-        LISTS[Deno.build.os] ?? "ss -tuln"
-      } ` +
-      "shows what listens, and a UDP server is no TCP server"
+      `it is another one (::1, 127.0.0.2): ${list} shows what listens, and ` +
+      "a UDP server is no TCP server"
     : "";
   return `no service at ${format(address)}: ${message}${hint}`;
 }
-
-/** Commands that list the sockets which listen. */
-const LISTS: Record<string, string> = {
-  windows: "netstat -an",
-  darwin: "netstat -anv",
-};

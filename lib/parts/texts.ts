@@ -39,11 +39,9 @@ export const SENTENCES: Record<string, string> = {
  *
  * @param name One of the names in {@linkcode SENTENCES}.
  * @param length How many bytes of UTF-8; the last line may go beyond.
- * @throws {RangeError} if there is no such text.
  */
 export function lines(name: string, length: number): string {
-  const sentences = Object.hasOwn(SENTENCES, name) && SENTENCES[name];
-  if (!sentences) throw new RangeError(`there is no text "${name}"`);
+  const sentences = SENTENCES[name]!;
   const space = sentences.includes(" ") ? " " : "";
   const words = sentences.split(space);
   let seed = 1;
