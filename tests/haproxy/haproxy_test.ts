@@ -38,32 +38,24 @@ Deno.test("haproxy - three servers are as one", {
   }
   const address = { hostname: "127.0.0.1", port };
 
-  await t.step(
-    "no client notices that a server is stopped and started again",
-    async () => {
-      const [, { script, address: { port } }] = servers;
-      // Nobody else is connected, so each server gets one of the three.
-      const transfers = [];
-      while (transfers.length < 3) transfers.push(await startTransfer(address));
-      script.kill("SIGTERM");
-      await script.stdoutMatch(/stopping, /);
-      await refuses(port);
-      await expectAnswers(address); // HAProxy has not noticed yet
-      for (const expectRest of transfers) await expectRest();
-      const { code, stdout } = await script.exit();
-      assert.equal(code, 0);
-      assert.match(
-        stdout,
-        / 30000000 bytes in, 30000000 bytes out, [0-9.]+ s\n/,
-      );
+  await t.step("no client notices that a server stops and starts", async () => {
+    const [, { script, address: { port } }] = servers;
+    // Nobody else is connected, so each server gets one of the three.
+    const transfers = [];
+    while (transfers.length < 3) transfers.push(await startTransfer(address));
+    script.kill("SIGTERM");
+    await script.stdoutMatch(/stopping, /);
+    await refuses(port);
+    await expectAnswers(address); // HAProxy has not noticed yet
+    for (const expectRest of transfers) await expectRest();
+    assert.equal((await script.exit()).code, 0);
 
-      await haproxy.stderrMatch(/uppercase\/two is DOWN/);
-      const again = stack.use(await startServer([], { port }));
-      await haproxy.stderrMatch(/uppercase\/two is UP/);
-      await expectAnswers(address);
-      await again.script.stdoutMatch(/closed, 9 bytes in/); // some come to it
-    },
-  );
+    await haproxy.stderrMatch(/uppercase\/two is DOWN/);
+    const again = stack.use(await startServer([], { port }));
+    await haproxy.stderrMatch(/uppercase\/two is UP/);
+    await expectAnswers(address);
+    await again.script.stdoutMatch(/closed, 9 bytes in/); // some come to it
+  });
 
   await t.step("every byte comes to client.ts", async () => {
     await expectUppercase(startClient(address), "perché no? ".repeat(500_000));
