@@ -35,15 +35,6 @@ export const TERMINAL = [
   "sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
 ];
 
-/** A wrapper that makes a command's standard output one that does not block. */
-export const NOT_BLOCKING = [
-  "python3",
-  "-c",
-  "import fcntl, os, sys; " +
-  "fcntl.fcntl(1, fcntl.F_SETFL, os.O_NONBLOCK | os.O_WRONLY); " +
-  "os.execvp(sys.argv[1], sys.argv[1:])",
-];
-
 /**
  * A port on which nothing listens, and which no outgoing connection gets (Linux
  * takes those from 32768 on): whoever starts a server on it finds it free.

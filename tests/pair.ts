@@ -46,9 +46,9 @@ export async function changed(
 /** Starts `server.ts`, on a free port unless told otherwise, and waits until it listens. */
 export function startServer(
   args: string[] = [],
-  { port = 0, ...options }: StartOptions & { port?: number } = {},
+  options: StartOptions = {},
 ): Promise<Server> {
-  const all = ["--port", `${port}`, ...args];
+  const all = ["--port=0", ...args];
   return listening(Script.start(SERVER, { ...options, args: all }));
 }
 

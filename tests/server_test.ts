@@ -20,25 +20,19 @@ for (const check of checks) {
   });
 }
 
-Deno.test("server - listens on IPv4, IPv6 and names", async (t) => {
-  const cases: [hostname: string, shown: RegExp, connectTo: string][] = [
-    ["0.0.0.0", /^listening on 0\.0\.0\.0:\d+$/m, "127.0.0.1"],
-    ["localhost", /^listening on (127\.0\.0\.1|\[::1\]):\d+$/m, "localhost"],
-  ];
+Deno.test("server - listens on IPv4, IPv6 and names", async () => {
+  const cases = [["0.0.0.0", "127.0.0.1"], ["localhost", "localhost"]];
   if (Deno.networkInterfaces().some(({ address }) => address === "::1")) {
-    cases.push(
-      ["::1", /^listening on \[::1\]:\d+$/m, "::1"],
-      ["[::1]", /^listening on \[::1\]:\d+$/m, "::1"],
-      ["::", /^listening on \[::\]:\d+$/m, "::1"],
-    );
+    cases.push(["::1", "::1"], ["[::1]", "::1"], ["::", "::1"]);
   }
-  for (const [hostname, shown, connectTo] of cases) {
-    await t.step(hostname, async () => {
-      await using server = await startServer(["--hostname", hostname]);
-      assert.match(server.script.stdout, shown);
-      const address = { hostname: connectTo, port: server.address.port };
-      assert.equal(await talk(address, "ciao\n"), "CIAO\n");
-    });
+  for (const [listensOn, hostname] of cases) {
+    await using server = await startServer(["--hostname", listensOn]);
+    const [, shown, port] = await server.script.stdoutMatch(/ on (.*):(.*)\n/);
+    if (hostname === "::1") assert.match(shown, /^\[::1?\]$/);
+    assert.equal(
+      await talk({ hostname, port: Number(port) }, "ciao\n"),
+      "CIAO\n",
+    );
   }
 });
 

@@ -36,14 +36,9 @@ async function replyTo(
   return await reply;
 }
 
-/** Numbers that look random, and are the same in every run (xorshift32). */
+/** Numbers that look random, and are the same in every run (Lehmer's generator). */
 function random(seed: number): (below: number) => number {
-  return (below) => {
-    seed ^= seed << 13;
-    seed ^= seed >>> 17;
-    seed ^= seed << 5;
-    return (seed >>> 0) % below;
-  };
+  return (below) => (seed = 48271 * seed % 0x7fffffff) % below;
 }
 
 /** Letters whose uppercase has another length, and characters of all lengths. */

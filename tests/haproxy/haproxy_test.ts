@@ -24,7 +24,7 @@ Deno.test("haproxy - three servers are as one", {
   await using stack = new AsyncDisposableStack();
   const servers: Server[] = [];
   while (servers.length < 3) {
-    servers.push(stack.use(await startServer([], { port: freePort() })));
+    servers.push(stack.use(await startServer([`--port=${freePort()}`])));
   }
   const port = freePort();
   const [one, two, three] = servers.map(({ address }) => `${address.port}`);
@@ -51,7 +51,7 @@ Deno.test("haproxy - three servers are as one", {
     assert.equal((await script.exit()).code, 0);
 
     await haproxy.stderrMatch(/uppercase\/two is DOWN/);
-    const again = stack.use(await startServer([], { port }));
+    const again = stack.use(await startServer([`--port=${port}`]));
     await haproxy.stderrMatch(/uppercase\/two is UP/);
     await expectAnswers(address);
     await again.script.stdoutMatch(/closed, 9 bytes in/); // some come to it
