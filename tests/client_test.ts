@@ -57,7 +57,7 @@ Deno.test("client - a reply is printed at once, and a server may close before th
   expectExit(await script.exit());
 });
 
-Deno.test("client - a line that is typed after the server has closed is not lost in silence", async () => {
+Deno.test("client - a line typed after the server has closed is not lost", async () => {
   await using server = serveHere(async (socket) => {
     await replyOnce(socket);
     await socket.closeWrite();
@@ -73,32 +73,28 @@ Deno.test("client - a line that is typed after the server has closed is not lost
   expectExit(await script.exit(), { code: 1, stderr });
 });
 
-Deno.test(
-  "client - a line that is typed while the server closes is not lost, either",
-  {
-    ignore: windows,
-  },
-  async () => {
-    // Which of the two the client sees first is chance.
-    for (let round = 0; round < 10; round++) {
-      const stopped = Promise.withResolvers<void>();
-      await using server = serveHere(async (socket) => {
-        await replyOnce(socket);
-        await stopped.promise;
-      });
-      await using script = startClient(server.address);
-      await script.write("ciao\n");
-      await script.stdoutMatch(/BYE\n/);
-      script.kill("SIGSTOP");
-      stopped.resolve();
-      await pause(0); // now the server has closed
-      await script.write("too late\n");
-      await script.closeInput();
-      script.kill("SIGCONT");
-      expectExit(await script.exit(), { code: 1, stderr: LOST });
-    }
-  },
-);
+Deno.test("client - a line typed while the server closes is not lost", {
+  ignore: windows,
+}, async () => {
+  // Which of the two the client sees first is chance.
+  for (let round = 0; round < 10; round++) {
+    const stopped = Promise.withResolvers<void>();
+    await using server = serveHere(async (socket) => {
+      await replyOnce(socket);
+      await stopped.promise;
+    });
+    await using script = startClient(server.address);
+    await script.write("ciao\n");
+    await script.stdoutMatch(/BYE\n/);
+    script.kill("SIGSTOP");
+    stopped.resolve();
+    await pause(0); // now the server has closed
+    await script.write("too late\n");
+    await script.closeInput();
+    script.kill("SIGCONT");
+    expectExit(await script.exit(), { code: 1, stderr: LOST });
+  }
+});
 
 Deno.test("client - a server that closes in the middle of 5 MB, after a reply", async () => {
   await using closing = serveHere(replyOnce);
@@ -140,52 +136,44 @@ sys.stdout.buffer.write(open(reader, "rb").read())
 sys.exit(code)
 `;
 
-Deno.test(
-  "client - a full pipe that does not block gets no byte twice (python3)",
-  {
-    ignore: windows || !has("python3"),
-  },
-  async () => {
-    await using server = await startServer();
-    const input = "perché no? ß\n".repeat(100_000);
-    const wrapper = ["python3", "-c", FULL];
-    const client = startClient(server.address, { wrapper });
-    const exit = await run(client, input, { open: true }); // it reads a part of it
-    const stderr = /^client: cannot write standard output: .*\n$/;
-    expectExit(exit, { code: 1, stderr });
-    assert.ok(exit.bytes.length > 0, "nothing of the reply came");
-    const whole = Buffer.from(input.toUpperCase());
-    const beginning = whole.subarray(0, exit.bytes.length);
-    const isSame = Buffer.compare(exit.bytes, beginning) === 0;
-    assert.ok(isSame, "what came is not the beginning of the reply");
-  },
-);
+Deno.test("client - a full pipe gets no byte twice (python3)", {
+  ignore: windows || !has("python3"),
+}, async () => {
+  await using server = await startServer();
+  const input = "perché no? ß\n".repeat(100_000);
+  const wrapper = ["python3", "-c", FULL];
+  const client = startClient(server.address, { wrapper });
+  const exit = await run(client, input, { open: true }); // it reads a part of it
+  const stderr = /^client: cannot write standard output: .*\n$/;
+  expectExit(exit, { code: 1, stderr });
+  assert.ok(exit.bytes.length > 0, "nothing of the reply came");
+  const whole = Buffer.from(input.toUpperCase());
+  const beginning = whole.subarray(0, exit.bytes.length);
+  const isSame = Buffer.compare(exit.bytes, beginning) === 0;
+  assert.ok(isSame, "what came is not the beginning of the reply");
+});
 
-Deno.test(
-  "client - on a terminal: who is connected, replies, Ctrl-D (python3)",
-  {
-    ignore: windows || !has("python3"),
-  },
-  async () => {
-    await using server = await startServer();
-    await using terminal = startClient(server.address, { wrapper: TERMINAL });
-    await terminal.stdoutMatch(
-      new RegExp(
-        `^client: 127\\.0\\.0\\.1:\\d+ is connected to ${
-          format(server.address)
-        }; Ctrl-D on an empty line ends\r\n$`,
-      ),
-    );
-    await terminal.write("perché\n");
-    await terminal.stdoutMatch(/PERCHÉ\r\n/);
-    await terminal.write("metà\x04"); // Ctrl-D after half a line sends it
-    await terminal.stdoutMatch(/METÀ$/);
-    await terminal.write("\x04");
-    const { code, stdout } = await terminal.exit();
-    assert.equal(code, 0);
-    assert.equal(stdout.match(/client: /g)?.length, 1, stdout);
-  },
-);
+Deno.test("client - on a terminal: greeting, replies, Ctrl-D (python3)", {
+  ignore: windows || !has("python3"),
+}, async () => {
+  await using server = await startServer();
+  await using terminal = startClient(server.address, { wrapper: TERMINAL });
+  await terminal.stdoutMatch(
+    new RegExp(
+      `^client: 127\\.0\\.0\\.1:\\d+ is connected to ${
+        format(server.address)
+      }; Ctrl-D on an empty line ends\r\n$`,
+    ),
+  );
+  await terminal.write("perché\n");
+  await terminal.stdoutMatch(/PERCHÉ\r\n/);
+  await terminal.write("metà\x04"); // Ctrl-D after half a line sends it
+  await terminal.stdoutMatch(/METÀ$/);
+  await terminal.write("\x04");
+  const { code, stdout } = await terminal.exit();
+  assert.equal(code, 0);
+  assert.equal(stdout.match(/client: /g)?.length, 1, stdout);
+});
 
 // ------------------------------------------------- a server that does not close
 
@@ -226,13 +214,9 @@ async function slowScreen(): Promise<void> {
   await expectUppercase(script, "perché no?\n".repeat(100_000));
 }
 
-Deno.test(
-  "client - five seconds after the end of input it says that the server is silent",
-  {
-    ignore: !has("bash"),
-  },
-  async () => {
-    // No slow reply and no slow screen counts as silence.
-    await Promise.all([toldOnce(), slowReply(), slowScreen()]);
-  },
-);
+Deno.test("client - a server that is silent for five seconds is told of", {
+  ignore: !has("bash"),
+}, async () => {
+  // No slow reply and no slow screen counts as silence.
+  await Promise.all([toldOnce(), slowReply(), slowScreen()]);
+});

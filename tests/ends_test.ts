@@ -21,35 +21,31 @@ import { ask, readAll, talk } from "./sockets.ts";
 // https://github.com/denoland/deno/pull/32689
 const windows = Deno.build.os === "windows";
 
-Deno.test(
-  "ends - after the first signal a transfer goes on, and nobody new comes in",
-  {
-    ignore: windows,
-  },
-  async () => {
-    await using server = await startServer();
-    using idle = await Deno.connect(server.address);
-    await ask(idle, "hello\n");
-    using busy = await Deno.connect(server.address);
-    const sending = writeAll(busy, TEXT).then(() => busy.closeWrite());
-    sending.catch(() => {}); // told where it is awaited
-    await busy.read(new Uint8Array(1)); // and no more until the idle one is gone
-    server.script.kill("SIGTERM");
-    assert.equal((await readAll(idle)).length, 0);
-    const connecting = Deno.connect(server.address);
-    const refused = Deno.errors.ConnectionRefused;
-    await assert.rejects(connecting, refused, "a new client came in");
-    const [rest] = await Promise.all([readAll(busy), sending]);
-    expectUpper(rest, 1);
-    const exit = await server.script.exit();
-    expectExit(exit);
-    assert.match(
-      exit.stdout,
-      /\nstopping, 2 open; Ctrl-C again stops at once\n/,
-    );
-    assert.match(exit.stdout, / closed, .*: the server is stopping\n/);
-  },
-);
+Deno.test("ends - after the first signal transfers go on, nobody comes in", {
+  ignore: windows,
+}, async () => {
+  await using server = await startServer();
+  using idle = await Deno.connect(server.address);
+  await ask(idle, "hello\n");
+  using busy = await Deno.connect(server.address);
+  const sending = writeAll(busy, TEXT).then(() => busy.closeWrite());
+  sending.catch(() => {}); // told where it is awaited
+  await busy.read(new Uint8Array(1)); // and no more until the idle one is gone
+  server.script.kill("SIGTERM");
+  assert.equal((await readAll(idle)).length, 0);
+  const connecting = Deno.connect(server.address);
+  const refused = Deno.errors.ConnectionRefused;
+  await assert.rejects(connecting, refused, "a new client came in");
+  const [rest] = await Promise.all([readAll(busy), sending]);
+  expectUpper(rest, 1);
+  const exit = await server.script.exit();
+  expectExit(exit);
+  assert.match(
+    exit.stdout,
+    /\nstopping, 2 open; Ctrl-C again stops at once\n/,
+  );
+  assert.match(exit.stdout, / closed, .*: the server is stopping\n/);
+});
 
 Deno.test("ends - the second signal drops everything, exit code 130", {
   ignore: windows,
@@ -71,23 +67,21 @@ Deno.test("ends - the second signal drops everything, exit code 130", {
   await sending;
 });
 
-Deno.test({
-  name: "ends - one Ctrl-C that `deno task` passes on is one (python3)",
+Deno.test("ends - a Ctrl-C that `deno task` passes on is one (python3)", {
   ignore: windows || !has("python3"),
-  async fn() {
-    const task = [Deno.execPath(), "task", "--eval"];
-    const command = `"${Deno.execPath()}" run --allow-net "${SERVER}" --port 0`;
-    await using server = await listening(
-      Script.command([...TERMINAL, ...task, command]),
-    );
-    const { script } = server;
-    using _idle = await Deno.connect(server.address);
-    await script.stdoutMatch(/ connected, 1 open/);
-    await script.write("\x03"); // the terminal makes a signal of it
-    const { code, stdout } = await script.exit();
-    assert.match(stdout, /: the server is stopping\r\n/);
-    assert.equal(code, 0);
-  },
+}, async () => {
+  const task = [Deno.execPath(), "task", "--eval"];
+  const command = `"${Deno.execPath()}" run --allow-net "${SERVER}" --port 0`;
+  await using server = await listening(
+    Script.command([...TERMINAL, ...task, command]),
+  );
+  const { script } = server;
+  using _idle = await Deno.connect(server.address);
+  await script.stdoutMatch(/ connected, 1 open/);
+  await script.write("\x03"); // the terminal makes a signal of it
+  const { code, stdout } = await script.exit();
+  assert.match(stdout, /: the server is stopping\r\n/);
+  assert.equal(code, 0);
 });
 
 for (const reader of ["waits", "has gone"]) {
@@ -134,21 +128,18 @@ Deno.test("ends - the time in which it is suspended is nobody's silence", {
   );
 });
 
-Deno.test({
-  name:
-    "ends - Ctrl-C in a flood: no more than ten seconds, exit code 0 (python3)",
+Deno.test("ends - Ctrl-C in a flood: ten seconds at most (python3)", {
   ignore: windows || !has("python3"),
-  async fn() {
-    await using server = await startServer();
-    await using _flood = await startFlood(server.address);
-    await server.script.stdoutMatch(/ connected, 4 open/);
-    const signalled = performance.now();
-    server.script.kill("SIGINT");
-    const exit = await server.script.exit();
-    expectExit(exit);
-    const stopped = exit.stdout.match(/: the server stopped\n/g);
-    assert.equal(stopped?.length, 4, exit.stdout);
-    const took = performance.now() - signalled;
-    assert.ok(took < 15_000, `it took ${took} ms, and was to take 10,000`);
-  },
+}, async () => {
+  await using server = await startServer();
+  await using _flood = await startFlood(server.address);
+  await server.script.stdoutMatch(/ connected, 4 open/);
+  const signalled = performance.now();
+  server.script.kill("SIGINT");
+  const exit = await server.script.exit();
+  expectExit(exit);
+  const stopped = exit.stdout.match(/: the server stopped\n/g);
+  assert.equal(stopped?.length, 4, exit.stdout);
+  const took = performance.now() - signalled;
+  assert.ok(took < 15_000, `it took ${took} ms, and was to take 10,000`);
 });

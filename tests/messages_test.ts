@@ -51,37 +51,35 @@ async function fullQueue(): Promise<ServerHere> {
 const SHOWN =
   /^# (?<happened>.*): exit code (?<code>\d+)\n\$ deno run (?<permission>--allow-net )?(?<script>\S+)(?<args>[^<>\n]*)(?<redirection>.*)\n(?<says>[^]*)$/;
 
-Deno.test({
-  name: "messages - they are as tests/README.md shows them",
+Deno.test("messages - they are as tests/README.md shows them", {
   // The system's words in some of them are those of Linux.
   ignore: Deno.build.os !== "linux" || !has("bash"),
-  async fn(t) {
-    const page = await Deno.readTextFile(join(ROOT, "tests", "README.md"));
-    const [, fromHere] = page.split("\n## Messages\n");
-    const [, block] = fromHere!.split(/^```$/m);
-    for (const shown of block!.trim().split("\n\n")) {
-      const { happened, code, permission, script, args, redirection, says } =
-        shown.match(SHOWN)!.groups!;
-      await t.step(`${happened}: ${script}${args}`, async () => {
-        await using server = await SERVERS[happened]?.();
-        const port = `${server?.address.port ?? freePort()}`;
-        const command = `exec "$@" ${redirection}`;
-        const started = Script.start(join(ROOT, script), {
-          permissions: permission ? ["--allow-net"] : [],
-          args: args.replace(PORT, port).match(/\S+/g) ?? [],
-          wrapper: ["bash", "-c", command, "bash"],
-        });
-        // A line, and no end of input.
-        const exit = await run(started, "hello\n", { open: true });
-        const said = (exit.stdout + exit.stderr).trimEnd()
-          .replaceAll(port, PORT)
-          // Without a network the system has other words for it.
-          .replace(/(?<=lookup address information: )[^;]*/, "...");
-        assert.equal(said, says);
-        assert.equal(`${exit.code}`, code);
+}, async (t) => {
+  const page = await Deno.readTextFile(join(ROOT, "tests", "README.md"));
+  const [, fromHere] = page.split("\n## Messages\n");
+  const [, block] = fromHere!.split(/^```$/m);
+  for (const shown of block!.trim().split("\n\n")) {
+    const { happened, code, permission, script, args, redirection, says } =
+      shown.match(SHOWN)!.groups!;
+    await t.step(`${happened}: ${script}${args}`, async () => {
+      await using server = await SERVERS[happened]?.();
+      const port = `${server?.address.port ?? freePort()}`;
+      const command = `exec "$@" ${redirection}`;
+      const started = Script.start(join(ROOT, script), {
+        permissions: permission ? ["--allow-net"] : [],
+        args: args.replace(PORT, port).match(/\S+/g) ?? [],
+        wrapper: ["bash", "-c", command, "bash"],
       });
-    }
-  },
+      // A line, and no end of input.
+      const exit = await run(started, "hello\n", { open: true });
+      const said = (exit.stdout + exit.stderr).trimEnd()
+        .replaceAll(port, PORT)
+        // Without a network the system has other words for it.
+        .replace(/(?<=lookup address information: )[^;]*/, "...");
+      assert.equal(said, says);
+      assert.equal(`${exit.code}`, code);
+    });
+  }
 });
 
 // --------------------------------------------------------------- other mistakes
@@ -98,23 +96,19 @@ Deno.test("messages - what only the system refuses is one line, too", async () =
   }
 });
 
-Deno.test(
-  "messages - while a terminal asks for --allow-net, no time limit runs (python3)",
-  {
-    ignore: Deno.build.os === "windows" || !has("python3"),
-  },
-  async () => {
-    await using copy = await changed(CLIENT, "10_000", "1_000");
-    await using server = await startServer();
-    await using script = Script.command([
-      ...[...TERMINAL, Deno.execPath(), "run", copy.path],
-      ...["--port", `${server.address.port}`],
-    ]);
-    await script.stdoutMatch(/requests net access/);
-    await pause(1500); // and it would be over
-    // Deno throws away what is typed too early.
-    const typing = setInterval(() => script.write("y\n"), 200);
-    await script.stdoutMatch(/ is connected to /)
-      .finally(() => clearInterval(typing));
-  },
-);
+Deno.test("messages - while a terminal asks, no time limit runs (python3)", {
+  ignore: Deno.build.os === "windows" || !has("python3"),
+}, async () => {
+  await using copy = await changed(CLIENT, "10_000", "1_000");
+  await using server = await startServer();
+  await using script = Script.command([
+    ...[...TERMINAL, Deno.execPath(), "run", copy.path],
+    ...["--port", `${server.address.port}`],
+  ]);
+  await script.stdoutMatch(/requests net access/);
+  await pause(1500); // and it would be over
+  // Deno throws away what is typed too early.
+  const typing = setInterval(() => script.write("y\n"), 200);
+  await script.stdoutMatch(/ is connected to /)
+    .finally(() => clearInterval(typing));
+});

@@ -73,20 +73,17 @@ Deno.test("server - a reset in a transfer is one line of the log", async () => {
   assert.equal(server.script.stderr, "");
 });
 
-Deno.test({
-  name:
-    "server, client - both send small packets at once: TCP_NODELAY (strace)",
+Deno.test("server, client - small packets go at once (strace)", {
   ignore: !has("strace"),
-  async fn() {
-    const wrapper = ["strace", "-D", "-f", "-e", "trace=setsockopt"];
-    await using server = await startServer([], { wrapper });
-    await using client = startClient(server.address, { wrapper });
-    await client.write("hello\n");
-    await client.stdoutMatch(/HELLO\n/);
-    for (const script of [client, server.script]) {
-      script.kill();
-      const { stderr } = await script.exit();
-      assert.match(stderr, /TCP_NODELAY, \[1\]/, "a small packet may wait");
-    }
-  },
+}, async () => {
+  const wrapper = ["strace", "-D", "-f", "-e", "trace=setsockopt"];
+  await using server = await startServer([], { wrapper });
+  await using client = startClient(server.address, { wrapper });
+  await client.write("hello\n");
+  await client.stdoutMatch(/HELLO\n/);
+  for (const script of [client, server.script]) {
+    script.kill();
+    const { stderr } = await script.exit();
+    assert.match(stderr, /TCP_NODELAY, \[1\]/, "a small packet may wait");
+  }
 });

@@ -52,7 +52,7 @@ const PARTS: Record<string, [
   "setNoDelay()": [
     "    connectionSocket.setNoDelay();",
     "   ",
-    "server, client - both send small packets at once",
+    "server, client - small packets go at once",
     /a small packet may wait/,
     "strace",
   ],
@@ -72,7 +72,7 @@ const PARTS: Record<string, [
   "whose turn it is": [
     "return othersTurn();",
     "",
-    "limits - clients that flood do not hold up the others",
+    "limits - clients that flood do not hold up others",
     /a newcomer waited two seconds/,
     "python3",
   ],
@@ -85,7 +85,7 @@ const PARTS: Record<string, [
   "how it stops: the signals": [
     "  stopOnSignal(welcomeSocket);\n",
     "",
-    "ends - after the first signal a transfer goes on",
+    "ends - after the first signal transfers go on",
     /a new client came in|reset by peer|os error/,
   ],
   "the log: its queue": [
@@ -103,7 +103,7 @@ const PARTS: Record<string, [
   "client.ts: input after the server's end": [
     "      if (serverClosed)",
     "      if (false)",
-    "client - a line that is typed after the server has closed",
+    "client - a line typed after the server has closed",
     /Input:\s+''/,
   ],
 };
