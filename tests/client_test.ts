@@ -42,9 +42,10 @@ Deno.test("client - bytes stay untouched both ways, also after the end of input"
   const input = crypto.getRandomValues(new Uint8Array(65_536));
   const exit = await run(startClient(echo.address), input);
   expectExit(exit);
-  // Not deepEqual(), whose message would show all of them.
-  const isSame = Buffer.compare(exit.bytes, input) === 0;
-  assert.ok(isSame, "bytes are lost, or others");
+  assert.ok(
+    Buffer.compare(exit.bytes, input) === 0,
+    "bytes are lost, or others",
+  );
 });
 
 Deno.test("client - a reply is printed at once, and a server may close before the input ends", async () => {
@@ -190,8 +191,8 @@ async function toldOnce(): Promise<void> {
   close.resolve();
   expectExit(await script.exit(), {
     stdout: "BYE\n",
-    stderr: `client: all is sent, but ${format(server.address)} ` +
-      `has not closed its side; Ctrl-C ends\n`,
+    stderr:
+      /^client: all is sent, but 127\S+ has not closed its side; Ctrl-C ends\n$/,
   });
 }
 

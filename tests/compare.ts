@@ -69,8 +69,6 @@ const CLIENTS: Record<string, Program> = {
   // -t is how long it waits for replies after the end of its input.
   socat: { command: "socat -t 60 - TCP:127.0.0.1:$PORT" },
   ncat: { command: "ncat 127.0.0.1 $PORT" },
-  // It sends one line and no more.
-  bare: { command: `${DENO} bare_client.ts $PORT`, without: /file/ },
 };
 
 function start(command: string, port = 0): Script {
@@ -146,7 +144,7 @@ async function startAll(
 ): Promise<(Program & { name: string; address: Address })[]> {
   const entrants = [];
   for (const [name, program] of Object.entries(programs)) {
-    if (!values.programs.split(",").includes(name)) continue;
+    if (values.programs?.split(",").includes(name) === false) continue;
     progress(`warm-up: ${name}`);
     const { build, command } = program;
     const [needed] = (build ?? command).split(" ");
@@ -201,19 +199,14 @@ async function compare(
   console.log();
 }
 
-/**
- * The medians. In brackets: how many times better the first program is, the
- * median of the ratios within each round.
- */
-function cells(title: string, [ours, ...others]: number[][]): string[] {
+/** The medians. In brackets: how many times better the first program is. */
+function cells(title: string, figures: number[][]): string[] {
+  const [ours, ...others] = figures.map(median);
   return [
-    number(median(ours)),
-    ...others.map((figures) => {
-      const ratios = figures.map((figure, round) =>
-        title.endsWith("/s") ? ours[round] / figure : figure / ours[round]
-      );
-      const figure = number(median(figures));
-      return figure === "-" ? "-" : `${figure} (${number(median(ratios))})`;
+    number(ours),
+    ...others.map((other) => {
+      const times = title.endsWith("/s") ? ours / other : other / ours;
+      return Number.isNaN(other) ? "-" : `${number(other)} (${number(times)})`;
     }),
   ];
 }
@@ -227,17 +220,15 @@ function median(figures: number[]): number {
 
 /** Three digits, or more where the number has more before the point. */
 function number(figure: number): string {
-  if (Number.isNaN(figure)) return "-";
   return figure >= 100 ? figure.toFixed() : figure.toPrecision(3);
 }
 
 // -------------------------------------------------------------------- program
 
-const names = [...Object.keys(SERVERS), ...Object.keys(CLIENTS)];
 const { values } = parseArgs({
   options: {
     load: { type: "string", default: "" },
-    programs: { type: "string", default: names.join() },
+    programs: { type: "string" },
     rounds: { type: "string", default: "3" },
   },
 });

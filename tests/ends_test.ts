@@ -52,7 +52,7 @@ Deno.test("ends - the second signal drops everything, exit code 130", {
 }, async () => {
   await using server = await startServer();
   using busy = await Deno.connect(server.address);
-  const sending = writeAll(busy, TEXT).catch(() => {});
+  writeAll(busy, TEXT).catch(() => {}); // it is lost
   await busy.read(new Uint8Array(1)); // and no more: the transfer is stuck
   server.script.kill("SIGINT");
   await server.script.stdoutMatch(/stopping/);
@@ -63,8 +63,6 @@ Deno.test("ends - the second signal drops everything, exit code 130", {
   } finally {
     clearInterval(insisting);
   }
-  await readAll(busy).catch(() => {});
-  await sending;
 });
 
 Deno.test("ends - a Ctrl-C that `deno task` passes on is one (python3)", {

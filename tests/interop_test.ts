@@ -15,13 +15,11 @@ const bash = (port: number) => [
 ];
 
 for (const [program, command] of [...CLIENTS, ["bash", bash] as const]) {
-  Deno.test({
-    name: `server - every byte to ${program}`,
+  Deno.test(`server - every byte to ${program}`, {
     ignore: !has(program),
-    async fn() {
-      await using server = await startServer();
-      const client = Script.command(command(server.address.port));
-      await expectUppercase(client, TEXT);
-    },
+  }, async () => {
+    await using server = await startServer();
+    const client = Script.command(command(server.address.port));
+    await expectUppercase(client, TEXT);
   });
 }

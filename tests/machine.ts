@@ -11,10 +11,7 @@ export const PEERS: string = join(import.meta.dirname!, "peers");
  * Clients that send their whole input, half-close, and print the reply to the end:
  * what has to be installed, and the command.
  */
-export const CLIENTS: [
-  program: string,
-  command: (port: number) => string[],
-][] = [
+export const CLIENTS: [string, (port: number) => string[]][] = [
   ["nc", (port) => [
     "nc",
     ...(Deno.build.os === "darwin" ? [] : ["-N"]), // Apple's does so by itself

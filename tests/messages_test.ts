@@ -17,11 +17,6 @@ import {
 } from "./pair.ts";
 import { resetHere, serveHere, type ServerHere } from "./sockets.ts";
 
-// --------------------------------------------- the messages in tests/README.md
-
-/** The port that stands on the page for the server's, or for a free one. */
-const PORT = "7000";
-
 /** The server that a command meets, by what the page says has happened. */
 const SERVERS: Record<string, () => ServerHere | Promise<ServerHere>> = {
   "another program has the port": () => startServer(),
@@ -35,16 +30,13 @@ const SERVERS: Record<string, () => ServerHere | Promise<ServerHere>> = {
 
 /** The system drops what a client sends to connect if the server's queue is full. */
 async function fullQueue(): Promise<ServerHere> {
-  const queue = Deno.listen({ hostname: "127.0.0.1", port: 0, tcpBacklog: 1 });
-  const address = { hostname: "127.0.0.1", port: queue.addr.port };
-  const waiting = [await Deno.connect(address), await Deno.connect(address)];
-  return {
-    address,
-    [Symbol.asyncDispose]() {
-      for (const socket of [...waiting, queue]) socket.close();
-      return Promise.resolve();
-    },
-  };
+  const stack = new AsyncDisposableStack();
+  const [hostname, tcpBacklog] = ["127.0.0.1", 1];
+  const queue = stack.use(Deno.listen({ hostname, port: 0, tcpBacklog }));
+  const address = { hostname, port: queue.addr.port };
+  stack.use(await Deno.connect(address));
+  stack.use(await Deno.connect(address));
+  return Object.assign(stack, { address });
 }
 
 /** What the page shows: what has happened, a command, and what it says. */
@@ -63,17 +55,18 @@ Deno.test("messages - they are as tests/README.md shows them", {
       shown.match(SHOWN)!.groups!;
     await t.step(`${happened}: ${script}${args}`, async () => {
       await using server = await SERVERS[happened]?.();
+      // The page has 7000 for the server's port, or for a free one.
       const port = `${server?.address.port ?? freePort()}`;
       const command = `exec "$@" ${redirection}`;
       const started = Script.start(join(ROOT, script), {
         permissions: permission ? ["--allow-net"] : [],
-        args: args.replace(PORT, port).match(/\S+/g) ?? [],
+        args: args.replace("7000", port).match(/\S+/g) ?? [],
         wrapper: ["bash", "-c", command, "bash"],
       });
       // A line, and no end of input.
       const exit = await run(started, "hello\n", { open: true });
       const said = (exit.stdout + exit.stderr).trimEnd()
-        .replaceAll(port, PORT)
+        .replaceAll(port, "7000")
         // Without a network the system has other words for it.
         .replace(/(?<=lookup address information: )[^;]*/, "...");
       assert.equal(said, says);
@@ -81,8 +74,6 @@ Deno.test("messages - they are as tests/README.md shows them", {
     });
   }
 });
-
-// --------------------------------------------------------------- other mistakes
 
 Deno.test("messages - what only the system refuses is one line, too", async () => {
   // A link-local address without its interface is EINVAL, and a TypeError in Deno.

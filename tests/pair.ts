@@ -67,14 +67,12 @@ export function startClient(
  */
 export function expectExit(
   exit: Exit,
-  expected: { code?: number; stdout?: string; stderr?: string | RegExp } = {},
+  expected: { code?: number; stdout?: string; stderr?: RegExp } = {},
 ): void {
-  const { code = 0, stdout = exit.stdout, stderr = "" } = expected;
-  if (typeof stderr !== "string") assert.match(exit.stderr, stderr);
-  assert.deepEqual(
-    { code: exit.code, stdout: exit.stdout, stderr: exit.stderr },
-    { code, stdout, stderr: typeof stderr === "string" ? stderr : exit.stderr },
-  );
+  const { code = 0, stdout = exit.stdout, stderr = /^$/ } = expected;
+  assert.match(exit.stderr, stderr);
+  assert.equal(exit.stdout, stdout);
+  assert.equal(exit.code, code);
 }
 
 /**

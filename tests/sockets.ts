@@ -54,11 +54,8 @@ export async function ask(
 
 // -------------------------------------------------------------------- servers
 
-/** A server that listens until it goes out of scope. */
-export interface ServerHere extends AsyncDisposable {
-  /** Where it listens. */
-  readonly address: Address;
-}
+/** A server that listens at an address until it goes out of scope. */
+export type ServerHere = AsyncDisposable & { readonly address: Address };
 
 /** Serves each client with `serve`, and closes its connection after it. */
 export function serveHere(

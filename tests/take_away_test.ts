@@ -12,19 +12,15 @@ import { listening, run, Script } from "../lib/parts/process.ts";
 import { has } from "./machine.ts";
 import { changed, CLIENT, ROOT, SERVER } from "./pair.ts";
 
-/** What is taken away, as the page names it, and how. */
-const PARTS: Record<string, [
-  /** A text that is there just once, of `client.ts` if the name says so. */
-  before: string,
-  /** What replaces it. */
-  after: string,
-  /** How the name of the test begins that goes red. */
-  red: string,
-  /** What this test says then. */
-  says: RegExp,
-  /** The program that it needs. */
-  needs?: string,
-]> = {
+/**
+ * What is taken away, as the page names it: a text that is there just once, what
+ * replaces it, how the name of the test begins that goes red, what this test says
+ * then, and the program that it needs.
+ */
+const PARTS: Record<
+  string,
+  [before: string, after: string, red: string, says: RegExp, needs?: string]
+> = {
   "the source: read(), not .readable": [
     "= bytesFrom(client).pipe",
     "= connectionSocket.readable.pipe",
