@@ -107,7 +107,7 @@ Deno.test("client - a server that closes in the middle of 5 MB, after a reply", 
 });
 
 Deno.test("client - a server that resets at once is a lost connection", async () => {
-  await using server = await resetHere("connection");
+  await using server = await resetHere("connect");
   for (let round = 0; round < 10; round++) {
     const exit = await run(startClient(server.address), "a\n");
     expectExit(exit, { code: 1, stderr: LOST });

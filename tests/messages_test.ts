@@ -58,7 +58,8 @@ Deno.test("messages - they are as tests/README.md shows them", {
       // The page has 7000 for the server's port, or for a free one.
       const port = `${server?.address.port ?? freePort()}`;
       const command = `exec "$@" ${redirection}`;
-      const started = Script.start(join(ROOT, script), {
+      const path = script === "server.ts" ? SERVER : CLIENT;
+      const started = Script.start(path, {
         permissions: permission ? ["--allow-net"] : [],
         args: args.replace("7000", port).match(/\S+/g) ?? [],
         wrapper: ["bash", "-c", command, "bash"],

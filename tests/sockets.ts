@@ -88,11 +88,9 @@ export function serveHere(
 }
 
 /** Resets each connection: at once, or when bytes have come. */
-export async function resetHere(
-  on: "connection" | "data",
-): Promise<ServerHere> {
+export async function resetHere(on: "connect" | "data"): Promise<ServerHere> {
   const server = createServer((socket) => {
-    if (on === "connection") socket.resetAndDestroy();
+    if (on === "connect") socket.resetAndDestroy();
     else socket.on("data", () => socket.resetAndDestroy());
   });
   await once(server.listen(0, "127.0.0.1"), "listening");

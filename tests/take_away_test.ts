@@ -104,9 +104,9 @@ const PARTS: Record<
   ],
 };
 
-/** The rows of the page's table: each part, and what happens without it. */
 const page = await Deno.readTextFile(join(ROOT, "tests", "README.md"));
 const [, here] = page.split("\n## What you may leave out\n");
+/** The rows of the page's table: each part, and what happens without it. */
 const [, , ...shown] = here!.split("\n## ")[0].match(/^\|.*\|$/gm)!
   .map((row) => row.replaceAll("`", "").split(/ *\| */).slice(1, 3));
 
@@ -129,6 +129,7 @@ Deno.test({
   },
 });
 
+/** Takes a part out of a copy, and sees that the copy answers, and the test goes red. */
 async function takeAway(part: string): Promise<void> {
   const [before, after, red, says] = PARTS[part];
   const isClient = part.startsWith("client.ts");
