@@ -9,20 +9,17 @@
  *
  * `--load` is a part of the titles of rows. All take turns within a round, so that
  * whatever else the machine does hits all of them. Every reply of a server is
- * compared with the right one. Exit code 1 if `server.ts` or `client.ts` failed.
+ * compared with the right one.
  *
  * @module
  */
 
-import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { bulk, hold, messages } from "../lib/load.ts";
-import { wholeNumber } from "../lib/parts/options.ts";
 import { listening, run, Script } from "../lib/parts/process.ts";
 import type { Address } from "../lib/parts/tcp.ts";
 import { messageOf, progress } from "../lib/parts/terminal.ts";
-import { lines } from "../lib/parts/texts.ts";
-import { has, memory } from "./machine.ts";
+import { has, memory, temporaryFolder } from "./machine.ts";
 import { CLIENT, SERVER } from "./pair.ts";
 
 // ------------------------------------------------------------------- programs
@@ -72,8 +69,6 @@ const CLIENTS: Record<string, Program> = {
   // -t is how long it waits for replies after the end of its input.
   socat: { command: "socat -t 60 - TCP:127.0.0.1:$PORT" },
   ncat: { command: "ncat 127.0.0.1 $PORT" },
-  // It sends one line and no more.
-  bare: { command: `${DENO} bare_client.ts $PORT`, without: /file/ },
 };
 
 function start(command: string, port = 0): Script {
@@ -85,22 +80,21 @@ function start(command: string, port = 0): Script {
 
 // ---------------------------------------------------------------------- loads
 
-/**
- * Measures a server that listens at the address, or a client that talks to the
- * server there.
- */
+/** Measures a server that listens at the address, or a client that talks to it. */
 type Measure = (address: Address, command: string) => Promise<number>;
 
 /** The rows. "/s" at the end of the unit means that more is better. */
 const SERVER_LOADS: Record<string, Measure> = {
-  "bulk, ASCII: MB/s": measureBulk("ascii", 1),
-  "bulk, Italian: MB/s": measureBulk("italian", 1),
-  "bulk, Greek: MB/s": measureBulk("greek", 1),
-  "bulk, 8 clients: MB/s": measureBulk("ascii", 8),
+  "bulk, ASCII: MB/s": (address) => bulk(address, { text: "ascii" }),
+  "bulk, Italian: MB/s": (address) => bulk(address, { text: "italian" }),
+  "bulk, Greek: MB/s": (address) => bulk(address, { text: "greek" }),
+  "bulk, 8 clients: MB/s": (address) => bulk(address, { clients: 8 }),
   "one message: µs": async (address) =>
     (await messages(address, { connections: 1 })).median,
-  "100 clients: kmsg/s": measureMessages(100),
-  "2000 clients: kmsg/s": measureMessages(2000),
+  "100 clients: kmsg/s": async (address) =>
+    (await messages(address, { connections: 100 })).messagesPerSecond / 1000,
+  "2000 clients: kmsg/s": async (address) =>
+    (await messages(address, { connections: 2000 })).messagesPerSecond / 1000,
   "quiet client: KB": async (_, command) => {
     await using server = await listening(start(command));
     const { address, script: { pid } } = server;
@@ -132,17 +126,13 @@ const CLIENT_LOADS: Record<string, Measure> = {
   },
 };
 
-function measureBulk(text: string, clients: number): Measure {
-  return (address) => bulk(address, { text, clients });
-}
-
-function measureMessages(connections: number): Measure {
-  return async (address) => {
-    return (await messages(address, { connections })).messagesPerSecond / 1000;
-  };
-}
-
 // -------------------------------------------------------------------- measure
+
+/** Says why something is not measured. */
+function note(line: string): void {
+  progress("");
+  console.error(line);
+}
 
 /**
  * Starts the servers, or for each client a server.ts, and warms them up: then what
@@ -154,7 +144,7 @@ async function startAll(
 ): Promise<(Program & { name: string; address: Address })[]> {
   const entrants = [];
   for (const [name, program] of Object.entries(programs)) {
-    if (!values.programs.split(",").includes(name)) continue;
+    if (values.programs?.split(",").includes(name) === false) continue;
     progress(`warm-up: ${name}`);
     const { build, command } = program;
     const [needed] = (build ?? command).split(" ");
@@ -172,110 +162,83 @@ async function startAll(
   return entrants;
 }
 
-/** Gives each load to all in turn, in each round; a table in Markdown. */
+/** Gives each load to all in turn, in each round, and prints a table in Markdown. */
 async function compare(
   programs: Record<string, Program>,
   allLoads: Record<string, Measure>,
-): Promise<string> {
+): Promise<void> {
   const loads = Object.entries(allLoads)
     .filter(([title]) => title.includes(values.load));
-  if (loads.length === 0) return "";
+  if (loads.length === 0) return;
   await using running = new AsyncDisposableStack();
   const entrants = await startAll(programs, running);
   // Of each load, of each of them, in each round; NaN where there is none.
   const figures = loads.map(() => entrants.map((): number[] => []));
-  for (let round = 1; round <= rounds; round++) {
+  for (let round = 1; round <= Number(values.rounds); round++) {
     for (const [row, [title, measure]] of loads.entries()) {
       for (const [column, entrant] of entrants.entries()) {
         const { name, command, address, without } = entrant;
-        progress(`round ${round} of ${rounds}: ${title}, ${name}`);
-        let figure = NaN;
-        try {
-          if (!without?.test(title)) figure = await measure(address, command);
-        } catch (error) {
-          note(`${title}, ${name}: ${messageOf(error)}`);
-          if (name.endsWith(".ts")) Deno.exitCode = 1; // one of ours
-        }
+        progress(`round ${round} of ${values.rounds}: ${title}, ${name}`);
+        const figure = without?.test(title)
+          ? NaN
+          : await measure(address, command).catch((error) => {
+            note(`${title}, ${name}: ${messageOf(error)}`);
+            return NaN;
+          });
         figures[row][column].push(figure);
       }
     }
   }
-  return [
+  progress("");
+  const table = [
     ["median", ...entrants.map(({ name }) => name)],
     ["---", ...entrants.map(() => "---:")],
     ...loads.map(([title], row) => [title, ...cells(title, figures[row])]),
-  ].map((cells) => `| ${cells.join(" | ")} |\n`).join("") + "\n";
+  ];
+  for (const cells of table) console.log(`| ${cells.join(" | ")} |`);
+  console.log();
 }
 
-/** Says why something is not measured. */
-function note(line: string): void {
-  progress("");
-  console.error(line);
-}
-
-/**
- * The medians. In brackets: how many times better the first program is, the
- * median of the ratios within each round.
- */
-function cells(title: string, [ours, ...others]: number[][]): string[] {
+/** The medians. In brackets: how many times better the first program is. */
+function cells(title: string, figures: number[][]): string[] {
+  const [ours, ...others] = figures.map(median);
   return [
-    number(median(ours)),
-    ...others.map((values) => {
-      const ratios = values.map((value, round) =>
-        title.endsWith("/s") ? ours[round] / value : value / ours[round]
-      );
-      const figure = number(median(values));
-      return figure === "-" ? "-" : `${figure} (${number(median(ratios))})`;
+    number(ours),
+    ...others.map((other) => {
+      const times = title.endsWith("/s") ? ours / other : other / ours;
+      return Number.isNaN(other) ? "-" : `${number(other)} (${number(times)})`;
     }),
   ];
 }
 
 /** NaN if all rounds failed. */
-function median(values: number[]): number {
-  const sorted = values.filter((value) => !Number.isNaN(value))
+function median(figures: number[]): number {
+  const sorted = figures.filter((figure) => !Number.isNaN(figure))
     .sort((a, b) => a - b);
   return sorted[sorted.length >> 1] ?? NaN;
 }
 
 /** Three digits, or more where the number has more before the point. */
-function number(value: number): string {
-  if (Number.isNaN(value)) return "-";
-  return value >= 100 ? value.toFixed() : value.toPrecision(3);
+function number(figure: number): string {
+  return figure >= 100 ? figure.toFixed() : figure.toPrecision(3);
 }
 
 // -------------------------------------------------------------------- program
 
-const names = [...Object.keys(SERVERS), ...Object.keys(CLIENTS)];
 const { values } = parseArgs({
   options: {
     load: { type: "string", default: "" },
-    programs: { type: "string", default: names.join() },
+    programs: { type: "string" },
     rounds: { type: "string", default: "3" },
   },
 });
-const rounds = wholeNumber("--rounds", values.rounds, 1, 99);
 
-/** Holds what is compiled, and the text that clients send. */
-const SCRATCH = Deno.makeTempDirSync();
-const removeScratch = () => Deno.removeSync(SCRATCH, { recursive: true });
-Deno.addSignalListener("SIGINT", () => {
-  removeScratch();
-  Deno.exit(130);
-});
-try {
-  const text = lines("ascii", 1e6);
-  for (let megabytes = 0; megabytes < 300; megabytes++) {
-    Deno.writeTextFileSync(`${SCRATCH}/text`, text, { append: true });
-  }
-  const tables = await compare(SERVERS, SERVER_LOADS) +
-    await compare(CLIENTS, CLIENT_LOADS);
-  progress("");
-  console.log(
-    `${cpus()[0].model}, ${cpus().length} cores, Deno ${Deno.version.deno}\n` +
-      `Medians, rounds: ${rounds}. In brackets: how many times better the ` +
-      `first column is.\n\n${tables}`,
-  );
-} finally {
-  removeScratch();
-}
-Deno.exit(); // the signal's listener would keep the program waiting
+await using scratch = await temporaryFolder();
+/** Holds what is compiled, and the file that clients send. */
+const SCRATCH = scratch.path;
+const file = `${SCRATCH}/text`;
+await Deno.writeFile(file, new Uint8Array(0));
+await Deno.truncate(file, 300e6); // zeros, which need no place on a disk
+await Deno.readFile(file); // or the first client would wait for them
+await compare(SERVERS, SERVER_LOADS);
+await compare(CLIENTS, CLIENT_LOADS);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: 0BSD
 
-/** Our scripts with other people's programs, where they are installed. */
+/** `server.ts` with other people's clients, where they are installed. */
 
-import { listening, Script } from "../lib/parts/process.ts";
-import { CLIENTS, has, PEERS } from "./machine.ts";
-import { expectUppercase, startClient, startServer } from "./pair.ts";
+import { Script } from "../lib/parts/process.ts";
+import { CLIENTS, has } from "./machine.ts";
+import { expectUppercase, startServer } from "./pair.ts";
 
 const TEXT = "perché no? ß 😀\n".repeat(1000);
 
@@ -15,23 +15,11 @@ const bash = (port: number) => [
 ];
 
 for (const [program, command] of [...CLIENTS, ["bash", bash] as const]) {
-  Deno.test({
-    name: `server - every byte to ${program}`,
+  Deno.test(`server - every byte to ${program}`, {
     ignore: !has(program),
-    async fn() {
-      await using server = await startServer();
-      const client = Script.command(command(server.address.port));
-      await expectUppercase(client, TEXT);
-    },
+  }, async () => {
+    await using server = await startServer();
+    const client = Script.command(command(server.address.port));
+    await expectUppercase(client, TEXT);
   });
 }
-
-Deno.test({
-  name: "client - a line to a java server and back",
-  ignore: !has("java"),
-  async fn() {
-    const textbook = Script.command(["java", `${PEERS}/Textbook.java`]);
-    await using server = await listening(textbook);
-    await expectUppercase(startClient(server.address), "perche no?\n");
-  },
-});

@@ -11,10 +11,7 @@ export const PEERS: string = join(import.meta.dirname!, "peers");
  * Clients that send their whole input, half-close, and print the reply to the end:
  * what has to be installed, and the command.
  */
-export const CLIENTS: [
-  program: string,
-  command: (port: number) => string[],
-][] = [
+export const CLIENTS: [string, (port: number) => string[]][] = [
   ["nc", (port) => [
     "nc",
     ...(Deno.build.os === "darwin" ? [] : ["-N"]), // Apple's does so by itself
@@ -33,15 +30,6 @@ export const TERMINAL = [
   "-c",
   "import os, pty, sys; " +
   "sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
-];
-
-/** A wrapper that makes a command's standard output one that does not block. */
-export const NOT_BLOCKING = [
-  "python3",
-  "-c",
-  "import fcntl, os, sys; " +
-  "fcntl.fcntl(1, fcntl.F_SETFL, os.O_NONBLOCK | os.O_WRONLY); " +
-  "os.execvp(sys.argv[1], sys.argv[1:])",
 ];
 
 /**

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { checks, conform } from "../lib/conformance.ts";
 import { reset } from "../lib/parts/tcp.ts";
 import { has } from "./machine.ts";
-import { startClient, startServer, TEXT } from "./pair.ts";
+import { expectExit, startClient, startServer, TEXT } from "./pair.ts";
 import { ask, exchange, readAll, talk } from "./sockets.ts";
 
 for (const check of checks) {
@@ -20,25 +20,19 @@ for (const check of checks) {
   });
 }
 
-Deno.test("server - listens on IPv4, IPv6 and names", async (t) => {
-  const cases: [hostname: string, shown: RegExp, connectTo: string][] = [
-    ["0.0.0.0", /^listening on 0\.0\.0\.0:\d+$/m, "127.0.0.1"],
-    ["localhost", /^listening on (127\.0\.0\.1|\[::1\]):\d+$/m, "localhost"],
-  ];
+Deno.test("server - listens on IPv4, IPv6 and names", async () => {
+  const cases = [["0.0.0.0", "127.0.0.1"], ["localhost", "localhost"]];
   if (Deno.networkInterfaces().some(({ address }) => address === "::1")) {
-    cases.push(
-      ["::1", /^listening on \[::1\]:\d+$/m, "::1"],
-      ["[::1]", /^listening on \[::1\]:\d+$/m, "::1"],
-      ["::", /^listening on \[::\]:\d+$/m, "::1"],
-    );
+    cases.push(["::1", "::1"], ["[::1]", "::1"], ["::", "::1"]);
   }
-  for (const [hostname, shown, connectTo] of cases) {
-    await t.step(hostname, async () => {
-      await using server = await startServer(["--hostname", hostname]);
-      assert.match(server.script.stdout, shown);
-      const address = { hostname: connectTo, port: server.address.port };
-      assert.equal(await talk(address, "ciao\n"), "CIAO\n");
-    });
+  for (const [listensOn, hostname] of cases) {
+    await using server = await startServer(["--hostname", listensOn]);
+    const [, shown, port] = await server.script.stdoutMatch(/ on (.*):(.*)\n/);
+    if (hostname === "::1") assert.match(shown, /^\[::1?\]$/);
+    assert.equal(
+      await talk({ hostname, port: Number(port) }, "ciao\n"),
+      "CIAO\n",
+    );
   }
 });
 
@@ -68,39 +62,29 @@ Deno.test("server - half a character before the end of input comes back", async 
   assert.equal(reply.toHex(), "41c3");
 });
 
-Deno.test("server - a reset in a transfer is that client's, and one line", async () => {
+Deno.test("server - a reset in a transfer is one line of the log", async () => {
   await using server = await startServer();
-  using other = await Deno.connect(server.address);
-  await ask(other, "hello\n");
-  for (let client = 0; client < 20; client++) {
-    await reset(server.address, async (send, reply) => {
-      send(TEXT);
-      await reply;
-    });
-  }
-  assert.equal(await ask(other, "hello again\n"), "HELLO AGAIN\n");
-  // The first line, the other client's, and two lines for each.
-  const [lines] = await server.script.stdoutMatch(/^(.*\n){42}/);
+  await reset(server.address, async (send, reply) => {
+    send(TEXT);
+    await reply;
+  });
   // The system's words follow: "Connection reset by peer", for example.
-  const resets = lines.match(/closed, .* s: .+\n/g);
-  assert.equal(resets?.length, 20, server.script.stdout);
-  assert.equal(server.script.stderr, "");
+  await server.script.stdoutMatch(/^.*\n.* connected, .*\n.* s: .+\n$/);
+  server.script.kill();
+  expectExit(await server.script.exit());
 });
 
-Deno.test({
-  name:
-    "server, client - both send small packets at once: TCP_NODELAY (strace)",
+Deno.test("server, client - small packets go at once (strace)", {
   ignore: !has("strace"),
-  async fn() {
-    const wrapper = ["strace", "-D", "-f", "-e", "trace=setsockopt"];
-    await using server = await startServer([], { wrapper });
-    await using client = startClient(server.address, { wrapper });
-    await client.write("hello\n");
-    await client.stdoutMatch(/HELLO\n/);
-    for (const script of [client, server.script]) {
-      script.kill();
-      const { stderr } = await script.exit();
-      assert.match(stderr, /TCP_NODELAY, \[1\]/, "a small packet may wait");
-    }
-  },
+}, async () => {
+  const wrapper = ["strace", "-D", "-f", "-e", "trace=setsockopt"];
+  await using server = await startServer([], { wrapper });
+  await using client = startClient(server.address, { wrapper });
+  await client.write("hello\n");
+  await client.stdoutMatch(/HELLO\n/);
+  for (const script of [client, server.script]) {
+    script.kill();
+    const { stderr } = await script.exit();
+    assert.match(stderr, /TCP_NODELAY, \[1\]/, "a small packet may wait");
+  }
 });

@@ -3,6 +3,8 @@
 /** Both ends of a connection in this process: clients, and servers for them. */
 
 import { Buffer } from "node:buffer";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { type Address, writeAll } from "../lib/parts/tcp.ts";
 
 // -------------------------------------------------------------------- clients
@@ -52,11 +54,8 @@ export async function ask(
 
 // -------------------------------------------------------------------- servers
 
-/** A server that listens until it goes out of scope. */
-export interface ServerHere extends AsyncDisposable {
-  /** Where it listens. */
-  readonly address: Address;
-}
+/** A server that listens at an address until it goes out of scope. */
+export type ServerHere = AsyncDisposable & { readonly address: Address };
 
 /** Serves each client with `serve`, and closes its connection after it. */
 export function serveHere(
@@ -85,6 +84,20 @@ export function serveHere(
       listener.close();
       await accepting;
     },
+  };
+}
+
+/** Resets each connection: at once, or when bytes have come. */
+export async function resetHere(on: "connect" | "data"): Promise<ServerHere> {
+  const server = createServer((socket) => {
+    if (on === "connect") socket.resetAndDestroy();
+    else socket.on("data", () => socket.resetAndDestroy());
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const { port } = server.address() as AddressInfo;
+  return {
+    address: { hostname: "127.0.0.1", port },
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
 }
 

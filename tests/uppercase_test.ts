@@ -15,41 +15,30 @@ const { UppercaseStream }: typeof import("../server.ts") = await import(
 const encoder = new TextEncoder();
 
 /**
- * The whole reply to chunks, each a copy, as a chunk belongs to the stream. The
- * copies begin at an odd place in memory.
+ * The whole reply to bytes, in chunks of sizes that `size` gives. Each chunk is a
+ * copy, as it belongs to the stream, and begins at an odd place in memory.
  */
-async function replyTo(chunks: Uint8Array[]): Promise<Uint8Array> {
+async function replyTo(
+  bytes: Uint8Array,
+  size: () => number,
+): Promise<Uint8Array> {
   const stream = new UppercaseStream();
   const reply = new Response(stream.readable).bytes();
   const writer = stream.writable.getWriter();
-  for (const chunk of chunks) {
+  for (let at = 0; at < bytes.length;) {
+    const chunk = bytes.subarray(at, at + size());
     const copy = new Uint8Array(1 + chunk.length).subarray(1);
     copy.set(chunk);
     await writer.write(copy);
+    at += chunk.length;
   }
   await writer.close();
   return await reply;
 }
 
-/** Cuts bytes into chunks of sizes that `size` gives. */
-function cut(bytes: Uint8Array, size: () => number): Uint8Array[] {
-  const chunks: Uint8Array[] = [];
-  for (let at = 0; at < bytes.length;) {
-    const end = Math.min(bytes.length, at + size());
-    chunks.push(bytes.subarray(at, end));
-    at = end;
-  }
-  return chunks;
-}
-
-/** Numbers that look random, and are the same in every run (xorshift32). */
+/** Numbers that look random, and are the same in every run (Lehmer's generator). */
 function random(seed: number): (below: number) => number {
-  return (below) => {
-    seed ^= seed << 13;
-    seed ^= seed >>> 17;
-    seed ^= seed << 5;
-    return (seed >>> 0) % below;
-  };
+  return (below) => (seed = 48271 * seed % 0x7fffffff) % below;
 }
 
 /** Letters whose uppercase has another length, and characters of all lengths. */
@@ -75,18 +64,13 @@ Deno.test("uppercase - all of Unicode, at each place in a word, at random cuts",
     const below = random(most);
     await expectReply(text.join(""), () => 1 + below(most));
   }
-});
-
-Deno.test("uppercase - a long chunk of the character whose reply is the longest", async () => {
+  // The reply that is longest for its character, in one chunk.
   await expectReply("ΐ".repeat(3_000_000), () => Infinity);
 });
 
 /** Compares the reply to a text, in chunks of sizes that `size` gives. */
-async function expectReply(
-  text: string,
-  size: () => number,
-): Promise<void> {
-  const reply = await replyTo(cut(encoder.encode(text), size));
+async function expectReply(text: string, size: () => number): Promise<void> {
+  const reply = await replyTo(encoder.encode(text), size);
   const expected = encoder.encode(text.toUpperCase());
   // Not equal(), whose message would show megabytes.
   const at = expected.findIndex((byte, at) => byte !== reply[at]);
@@ -97,15 +81,12 @@ async function expectReply(
 Deno.test("uppercase - every cut of a hard text", async () => {
   const bytes = encoder.encode(HARD);
   const expected = encoder.encode(HARD.toUpperCase());
-  const slowly = await replyTo(cut(bytes, () => 1));
+  const slowly = await replyTo(bytes, () => 1);
   assert.deepEqual(slowly, expected, "a byte at a time");
   for (let first = 0; first <= bytes.length; first++) {
     for (let second = first; second <= bytes.length; second++) {
-      const reply = await replyTo([
-        bytes.subarray(0, first),
-        bytes.subarray(first, second),
-        bytes.subarray(second),
-      ]);
+      const sizes = [first, second - first, Infinity];
+      const reply = await replyTo(bytes, () => sizes.shift()!);
       assert.deepEqual(reply, expected, `cut at ${first} and ${second}`);
     }
   }
@@ -120,19 +101,19 @@ const BORDERS = Buffer.from("6180909fa0bfc1c3e0edf0f4f8", "hex");
 
 Deno.test("uppercase - bytes that are no UTF-8 stay as they came, between characters and at the end", async () => {
   const below = random(3);
-  const rows = [...BORDERS].flatMap((first) =>
-    [...BORDERS].flatMap((second) =>
-      [...BORDERS].map((third) => [first, second, third])
-    )
-  );
   const real = encoder.encode(HARD);
-  for (const row of rows) {
-    // With any byte behind it, bytes of real characters, and once more at the end.
-    const start = below(real.length);
-    const some = real.subarray(start, start + 8);
-    const bytes = Uint8Array.of(...row, below(256), ...some, ...row);
-    const reply = await replyTo(cut(bytes, () => 1 + below(7)));
-    assert.deepEqual(reply, plainly(bytes), `bytes ${bytes}`);
+  for (const first of BORDERS) {
+    for (const second of BORDERS) {
+      for (const third of BORDERS) {
+        // With any byte behind them, bytes of real characters, and again at the end.
+        const start = below(real.length);
+        const some = real.subarray(start, start + 8);
+        const row = [first, second, third];
+        const bytes = Uint8Array.of(...row, below(256), ...some, ...row);
+        const reply = await replyTo(bytes, () => 1 + below(7));
+        assert.deepEqual(reply, plainly(bytes), `bytes ${bytes}`);
+      }
+    }
   }
 });
 

@@ -24,7 +24,7 @@ Deno.test("haproxy - three servers are as one", {
   await using stack = new AsyncDisposableStack();
   const servers: Server[] = [];
   while (servers.length < 3) {
-    servers.push(stack.use(await startServer([], { port: freePort() })));
+    servers.push(stack.use(await startServer([`--port=${freePort()}`])));
   }
   const port = freePort();
   const [one, two, three] = servers.map(({ address }) => `${address.port}`);
@@ -38,32 +38,24 @@ Deno.test("haproxy - three servers are as one", {
   }
   const address = { hostname: "127.0.0.1", port };
 
-  await t.step(
-    "no client notices that a server is stopped and started again",
-    async () => {
-      const [, { script, address: { port } }] = servers;
-      // Nobody else is connected, so each server gets one of the three.
-      const transfers = [];
-      while (transfers.length < 3) transfers.push(await startTransfer(address));
-      script.kill("SIGTERM");
-      await script.stdoutMatch(/stopping, /);
-      await refuses(port);
-      await expectAnswers(address); // HAProxy has not noticed yet
-      for (const expectRest of transfers) await expectRest();
-      const { code, stdout } = await script.exit();
-      assert.equal(code, 0);
-      assert.match(
-        stdout,
-        / 30000000 bytes in, 30000000 bytes out, [0-9.]+ s\n/,
-      );
+  await t.step("no client notices that a server stops and starts", async () => {
+    const [, { script, address: { port } }] = servers;
+    // Nobody else is connected, so each server gets one of the three.
+    const transfers = [];
+    while (transfers.length < 3) transfers.push(await startTransfer(address));
+    script.kill("SIGTERM");
+    await script.stdoutMatch(/stopping, /);
+    await refuses(port);
+    await expectAnswers(address); // HAProxy has not noticed yet
+    for (const expectRest of transfers) await expectRest();
+    assert.equal((await script.exit()).code, 0);
 
-      await haproxy.stderrMatch(/uppercase\/two is DOWN/);
-      const again = stack.use(await startServer([], { port }));
-      await haproxy.stderrMatch(/uppercase\/two is UP/);
-      await expectAnswers(address);
-      await again.script.stdoutMatch(/closed, 9 bytes in/); // some come to it
-    },
-  );
+    await haproxy.stderrMatch(/uppercase\/two is DOWN/);
+    const again = stack.use(await startServer([`--port=${port}`]));
+    await haproxy.stderrMatch(/uppercase\/two is UP/);
+    await expectAnswers(address);
+    await again.script.stdoutMatch(/closed, 9 bytes in/); // some come to it
+  });
 
   await t.step("every byte comes to client.ts", async () => {
     await expectUppercase(startClient(address), "perché no? ".repeat(500_000));
@@ -89,8 +81,8 @@ async function refuses(port: number): Promise<void> {
 }
 
 /** More than all socket buffers on the way hold: a transfer waits for its reader. */
-const TIMES = 5;
-const LONG_REPLY = Buffer.concat(Array(TIMES).fill(UPPER));
+const LONG = Buffer.concat(Array(5).fill(TEXT));
+const LONG_REPLY = Buffer.concat(Array(5).fill(UPPER));
 
 /**
  * Starts a client that ends its input, and waits for the beginning of its reply.
@@ -98,11 +90,7 @@ const LONG_REPLY = Buffer.concat(Array(TIMES).fill(UPPER));
  */
 async function startTransfer(address: Address): Promise<() => Promise<void>> {
   const connection = await Deno.connect(address);
-  const send = async () => {
-    for (let time = 0; time < TIMES; time++) await writeAll(connection, TEXT);
-    await connection.closeWrite();
-  };
-  const sent = send();
+  const sent = writeAll(connection, LONG).then(() => connection.closeWrite());
   const first = new Uint8Array(1000);
   const count = await within(10, connection.read(first));
   assert.ok(count, "the reply does not begin");
