@@ -8,7 +8,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { PROBES, usualCause } from "./causes.ts";
+import { type Case, PROBES, usualCause } from "./causes.ts";
 import { type Address, connect, NoConnection, within } from "./tcp.ts";
 import { describe, type Ending, quote } from "./words.ts";
 
@@ -49,12 +49,9 @@ export interface ReadOptions {
 export interface ConverseOptions extends ReadOptions {
   /** The usual cause in this check if nothing comes. @default none of its own */
   ifNothing?: string;
-  /** The end of input comes right behind the last text. @default false */
+  /** No reply is waited for before the end of input. @default false */
   endAtOnce?: boolean;
 }
-
-/** The line that a service is met with. */
-const FIRST = "the quick brown Fox jumps over the lazy Dog\n";
 
 /** A service under test. */
 export class Service {
@@ -78,8 +75,6 @@ export class Service {
   served = 0;
   /** What came on the first connection, if another text has to be asked for it. */
   #before: string | undefined;
-  /** Bytes of the reply to a probe, from a server that does not close. */
-  #probe: number | undefined;
   /** The longest wait for a step's reply, which may still come at the end. */
   #patience: number;
   readonly #clients = new Set<TestClient>();
@@ -127,7 +122,14 @@ export class Service {
       return await action();
     } finally {
       clearTimeout(clock);
-      await this.#closeAll();
+      // In order: they end their input and read what comes, so that no server is
+      // troubled by a check that has failed.
+      const clients = [...this.#clients].filter((client) => !client.left);
+      this.#clients.clear();
+      for (const client of clients) client.leave();
+      // The check has waited for them already; what still comes comes soon.
+      await within(3, Promise.all(clients.map((one) => one.ended(0.5))));
+      for (const client of clients) client.close();
     }
   }
 
@@ -137,55 +139,40 @@ export class Service {
   }
 
   /**
-   * Closes the clients that are still open, in order: they end their input and
-   * read what comes, so that no server is troubled by a check that has failed.
-   */
-  async #closeAll(): Promise<void> {
-    const clients = [...this.#clients].filter((client) => !client.left);
-    this.#clients.clear();
-    for (const client of clients) client.leave();
-    // The check has waited for them already; what still comes comes soon.
-    await within(3, Promise.all(clients.map((one) => one.ended(0.5))));
-    for (const client of clients) client.close();
-  }
-
-  /**
    * Finds out how it talks, and whether what its first client gets is right.
    * Throws {@linkcode NoConnection}.
    */
   async meet(): Promise<void> {
-    const client = await this.connect();
-    const { atOnce, replies } = await this.#contact(client, FIRST, "two\n");
+    const line = "the quick brown Fox jumps over the lazy Dog\n";
+    const { client, atOnce, replies } = await this.#contact(line, "two\n");
     this.answersAtOnce = atOnce;
     this.oneReply = replies === 1;
     this.closes = client.ending !== undefined;
-    if (this.oneReply && !this.closes) this.#patience = this.timeout / 5;
     if (client.count > 0) this.served = 1;
-    const steps = this.oneReply ? [FIRST] : [FIRST, "two\n"];
+    const steps = this.oneReply ? [line] : [line, "two\n"];
     const wanted = steps.join("").toUpperCase();
     if (client.text === wanted) {
       // Whether it serves a second client is the cause of much that follows.
       await this.answers().catch(() => false);
       return;
     }
-    try {
-      if (client.count > 0) {
-        const other = await this.connect();
-        await this.#contact(other, "hello\n", "again\n");
-        this.#before = other.text;
-      }
-      this.first = this.wrong(client, steps, wanted);
-      if (client.count === 0) await this.#probeProtocols(this.first);
-    } catch {
-      // It serves no second client: what the first one got tells enough.
-      this.first ??= this.wrong(client, steps, wanted);
+    // It may serve no second client: what the first one got tells enough then.
+    if (client.count > 0) {
+      const other = await this.#contact("hello\n", "again\n").catch(() => {});
+      this.#before = other?.client.text;
+    }
+    this.first = this.wrong(client, steps, wanted);
+    if (client.count === 0) {
+      const protocol = await this.#otherProtocol().catch(() => undefined);
+      this.first.usualCause = protocol ?? this.first.usualCause;
     }
     this.#before = client.text;
     this.told.add(this.first.usualCause);
   }
 
-  /** Sends two lines, waits for all replies, and counts them. */
-  async #contact(client: TestClient, line: string, next: string) {
+  /** Sends two lines from a new client, waits for all replies, and counts them. */
+  async #contact(line: string, next: string) {
+    const client = await this.connect();
     client.send(line);
     // Three bytes: a reply that has lost its line end is a reply, too.
     const atOnce = await client.until(() => client.count >= 3);
@@ -196,21 +183,18 @@ export class Service {
     const replies = !atOnce || client.count > count ? 2 : 1;
     client.end();
     await client.ended();
-    return { atOnce, replies };
+    return { client, atOnce, replies };
   }
 
-  /** Asks a server that said nothing whether it waits for something else. */
-  async #probeProtocols(broken: Broken): Promise<void> {
+  /** What a server speaks that said nothing to a line. */
+  async #otherProtocol(): Promise<string | undefined> {
     for (const [send, fits, cause] of PROBES) {
       const client = await this.connect();
       client.send(Buffer.from(send, "latin1"));
       client.end();
       await client.ended(this.timeout / 5);
       client.close();
-      if (fits.test(client.text)) {
-        broken.usualCause = cause;
-        return;
-      }
+      if (fits.test(client.text)) return cause;
     }
   }
 
@@ -222,14 +206,8 @@ export class Service {
     if (!await client.until(() => client.count > 0)) return false;
     client.end();
     // It reads the whole reply: a server that is still writing may die of less.
-    const whole = this.#probe ?? Infinity;
-    const wait = this.closes ? this.timeout : this.timeout / 5;
-    await client.until(
-      () =>
-        client.ending !== undefined || !this.closes && client.count >= whole,
-      wait,
-    );
-    this.#probe ??= client.count;
+    if (this.closes) await client.ended();
+    else await client.until(() => client.count >= 6, this.timeout / 5);
     this.served += 1;
     client.close();
     return true;
@@ -254,43 +232,34 @@ export class Service {
    *
    * A service that does not answer at once gets all steps in a row.
    */
-  async converse(
-    steps: Step[],
-    options: ConverseOptions = {},
-  ): Promise<void> {
-    const sends = steps.map((step) => Buffer.from(step.send));
-    const replies = steps.map((step) => Buffer.from(step.reply));
+  async converse(steps: Step[], options: ConverseOptions = {}): Promise<void> {
     const client = await this.connect(options);
-    let late = false;
+    let waits = !options.endAtOnce;
     let count = 0;
-    for (const [place, step] of steps.entries()) {
-      client.send(sends[place]);
-      count += replies[place].length;
-      if (options.endAtOnce && place === steps.length - 1) break;
-      const come = () => client.count >= count;
-      if (this.answersAtOnce && !late) {
-        late = !await client.until(come, this.#patience);
+    const come = () => client.count >= count;
+    for (const { send, reply, meanwhile } of steps) {
+      client.send(send);
+      count += Buffer.byteLength(reply);
+      if (waits && this.answersAtOnce) {
+        waits = await client.until(come, this.#patience);
         // What does not come now may still come at the end. The next time one
         // does not wait as long.
-        if (late) this.#patience = this.timeout / 5;
+        if (!waits) this.#patience = this.timeout / 5;
       }
-      if (!late) await step.meanwhile?.();
+      if (waits) await meanwhile?.();
     }
     client.end();
-    // A server that answers one line, and never closes, is not waited for.
-    const enough = this.oneReply && !this.closes
-      ? this.#patience
-      : this.timeout;
-    const whole = await client.until(() => client.count >= count, enough);
+    const wait = this.closes ? this.timeout : this.#patience;
+    const whole = await client.until(come, wait);
     // More than was wanted would come before the close.
     if (whole && this.closes) await client.ended();
 
-    const wanted = Buffer.concat(replies);
-    const right = wanted.equals(client.bytes);
-    const broken = right ||
-      this.wrong(client, sends, wanted, options.ifNothing);
     if (client.count > 0) this.served += 1;
-    if (broken !== true) throw broken;
+    const wanted = Buffer.concat(steps.map(({ reply }) => Buffer.from(reply)));
+    if (!wanted.equals(client.bytes)) {
+      const sends = steps.map(({ send }) => send);
+      throw this.wrong(client, sends, wanted, options.ifNothing);
+    }
     client.close();
   }
 
@@ -301,30 +270,25 @@ export class Service {
     wanted: string | Uint8Array,
     ifNothing?: string,
   ): Broken {
-    const buffers = sends.map((send) => Buffer.from(send));
-    const all = Buffer.from(wanted);
+    const texts = sends.map((send) => Buffer.from(send));
+    const sent = texts.length > 4 ? [Buffer.concat(texts)] : texts;
+    const bytes = Buffer.from(wanted);
+    const wrong: Case = {
+      steps: texts.map(String),
+      wanted: bytes.toString(),
+      came: client.text,
+      ending: client.ending,
+      before: this.#before,
+      served: this.served,
+      ifNothing,
+    };
     return new Broken(
-      buffers.length > 4
-        ? quote(Buffer.concat(buffers))
-        : buffers.map(quote).join(", then "),
-      describe(client, all, this.timeout),
-      usualCause({
-        ...{ steps: buffers.map(String), wanted: String(all) },
-        ...{ came: client.text, ending: client.ending },
-        ...{ before: this.#before, served: this.served, ifNothing },
-      }, this.told),
+      sent.map(quote).join(", then "),
+      describe(client, bytes, this.timeout),
+      usualCause(wrong, this.told),
     );
   }
 }
-
-/**
- * Fewer bytes of a reply a second are called too slow: a service on the same
- * machine gives a thousand times as many.
- */
-const SLOWEST = 100_000;
-
-/** What may come beyond three times what was sent: bytes. */
-const SLACK = 50_000;
 
 /** A client of the service. It reads from the start, and keeps what comes. */
 export class TestClient {
@@ -400,28 +364,16 @@ export class TestClient {
   }
 
   /**
-   * Waits until a condition holds. False if it does not when the reply ends,
-   * when nothing has moved either way for `timeout` seconds, or when less than
-   * {@linkcode SLOWEST} moves for twice the service's timeout.
+   * Waits until a condition holds. False if it does not when the reply ends, or
+   * when nothing has moved either way for `timeout` seconds.
    */
   async until(
     condition: () => boolean,
     timeout: number = this.#timeout,
   ): Promise<boolean> {
-    const begin = this.count; // what was sent may wait in the system's buffers
-    let last = this.sent + begin;
-    let seconds = 0;
-    await within(timeout, this.#holds(condition), () => {
-      const now = this.sent + this.count;
-      const isSlow = (this.count - begin) / seconds < SLOWEST;
-      if (now !== last && seconds > 2 * this.#timeout && isSlow) {
-        this.ending = "too slow";
-        this.#wake();
-      }
-      last = now;
-      seconds += timeout / 10; // within() asks ten times
-      return now;
-    });
+    // What was sent may wait in the system's buffers.
+    const moved = () => this.sent + this.count;
+    await within(timeout, this.#holds(condition), moved);
     return condition();
   }
 
@@ -461,8 +413,9 @@ export class TestClient {
         const count = await this.#connection.read(buffer);
         this.#pieces.push(buffer.slice(0, count ?? 0));
         this.count += count ?? 0;
-        // No letter's uppercase has more than three times its bytes.
-        if (this.count > 3 * this.#toSend + SLACK) ending = "endless";
+        // No letter's uppercase has more than three times its bytes; the rest
+        // is for text that nobody asked for.
+        if (this.count > 3 * this.#toSend + 50_000) ending = "endless";
         if (count === null) ending = "closed";
         this.#wake();
       }

@@ -9,10 +9,10 @@
 import { Buffer, isUtf8 } from "node:buffer";
 
 /**
- * How a reply ended: the server closed or reset the connection, or the client
- * gave up, because bytes came without end or too slowly. Undefined: it has not.
+ * How a reply ended: the server closed or reset the connection, or bytes came
+ * without end and the client gave up. Undefined: it has not.
  */
-export type Ending = "closed" | "reset" | "endless" | "too slow" | undefined;
+export type Ending = "closed" | "reset" | "endless" | undefined;
 
 /** A text is shown whole up to so many bytes. */
 const SHORT = 120;
@@ -27,7 +27,6 @@ export function describe(
     "closed": "then the connection was closed",
     "reset": "then the connection was reset",
     "endless": "and more and more",
-    "too slow": "and the rest at less than 100 KB a second",
   }[ending!] ?? `then silence for ${timeout} s`;
   const short = bytes.length === 0 || bytes.length < wanted.length;
   const end = short || ending === "endless" ? `, ${then}` : "";
