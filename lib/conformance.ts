@@ -100,8 +100,7 @@ export async function conform(
     report.results.push(result);
     onResult?.(result, report);
     if (!["broken", "not meant"].includes(found.outcome)) continue;
-    const answers = () => service.answers().catch(() => false);
-    if (await service.during(share(), answers)) continue;
+    if (await service.during(share(), () => service.answers())) continue;
     // The end of the service is a fault, whatever it was meant to do.
     const why = found.outcome === "not meant"
       ? found.usualCause

@@ -145,8 +145,6 @@ export type Probe = [send: string, reply: RegExp, cause: string];
 
 const LENGTH = "it waits for the text's length before the text (in Java " +
   "readUTF), which is another protocol: read until the end of a line";
-
-/** Another protocol than lines of text. */
 const another = (protocol: string) =>
   `it speaks ${protocol}, which is another protocol: use a plain TCP socket, ` +
   "and read and write text on it";
@@ -176,7 +174,6 @@ export const PROBES: Probe[] = [
   ],
   ["\0\x05hello", /hello/i, LENGTH],
   ["\0\0\0\x05hello", /hello/i, LENGTH],
-  ["\x05\0\0\0hello", /hello/i, LENGTH],
   ...PROTOCOLS,
 ];
 

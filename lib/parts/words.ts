@@ -23,11 +23,11 @@ export function describe(
   wanted: Uint8Array,
   timeout: number,
 ): string {
-  const then = {
-    "closed": "then the connection was closed",
-    "reset": "then the connection was reset",
-    "endless": "and more and more",
-  }[ending!] ?? `then silence for ${timeout} s`;
+  const then = ending === undefined
+    ? `then silence for ${timeout} s`
+    : ending === "endless"
+    ? "and more and more"
+    : `then the connection was ${ending}`;
   const short = bytes.length === 0 || bytes.length < wanted.length;
   const end = short || ending === "endless" ? `, ${then}` : "";
   if (wanted.length <= SHORT) {

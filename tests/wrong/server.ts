@@ -51,6 +51,7 @@ const TEXT_FAULTS: Record<string, (text: string) => string> = {
   "uppercases letter by letter": (text) =>
     text.split("ß").map((part) => part.toUpperCase()).join("ß"),
   "changes line ends": (text) => text.toUpperCase().replaceAll("\r\n", "\n"),
+  "never flushes": () => "",
   "speaks HTTP": () => "HTTP/1.1 400 Bad Request\r\n\r\n",
 };
 
@@ -63,23 +64,20 @@ let lastWrite = Promise.resolve();
 
 let lastAccepted: Deno.TcpConn;
 
-const workers: Promise<void>[] = [];
 let clients = 0;
 
-/** One of so many workers serves a client, after those that it had before. */
-function inTurn(connection: Deno.TcpConn, count: number): Promise<void> {
-  const worker = clients++ % count;
-  const before = workers[worker] ?? Promise.resolve();
-  return workers[worker] = before.then(() => serveRight(connection)).catch(
-    () => {},
-  );
+/** Serves a client when so many others at most are served. */
+async function atMost(count: number, connection: Deno.TcpConn): Promise<void> {
+  while (clients >= count) await pause(10);
+  clients += 1;
+  await serveRight(connection).finally(() => clients -= 1);
 }
 
 const FAULTS: Record<string, Serve> = {
   "none": (connection) => serveRight(connection),
 
-  "one client at a time": (connection) => inTurn(connection, 1),
-  "ten clients at a time": (connection) => inTurn(connection, 10),
+  "one client at a time": (connection) => atMost(1, connection),
+  "ten clients at a time": (connection) => atMost(10, connection),
 
   async "cuts characters"(connection) {
     for await (const bytes of reads(connection)) {
@@ -97,10 +95,6 @@ const FAULTS: Record<string, Serve> = {
     for await (const text of texts(connection)) {
       await writeAll(connection, Buffer.from(text.toUpperCase(), "latin1"));
     }
-  },
-
-  async "never flushes"(connection) {
-    for await (const text of texts(connection)) if (text !== "") return;
   },
 
   async "takes an empty line for the end"(connection) {
