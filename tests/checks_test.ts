@@ -50,21 +50,12 @@ const ORDINARY: Row[] = [
     cause: /another encoding/, // of what writeBytes() makes of accents
     oneReply: true,
   },
-  {
-    name: "a thread for each client in Java",
-    command: ["java", `${PEERS}/Threads.java`],
-    breaks: "",
-  },
-  {
-    name: "asyncio in Python",
-    command: ["python3", `${PEERS}/asyncio.py`],
-    breaks: "",
-  },
-  {
-    name: "streams in Node",
-    command: ["node", `${PEERS}/node.mjs`],
-    breaks: "",
-  },
+  ...[["java", "Threads.java"], ["python3", "asyncio.py"], ["node", "node.mjs"]]
+    .map(([program, file]) => ({
+      name: `${file}, which is right`,
+      command: [program, `${PEERS}/${file}`],
+      breaks: "",
+    })),
   {
     // Without -t socat drops replies 0.5 s after a half-close; without stdbuf
     // tr keeps them in a buffer.
@@ -144,9 +135,9 @@ const FAULTS: Record<
     /one read\(\) for a line/,
     { oneReply: true },
   ],
-  "sends the halves of a long read in turn": [
+  "answers the first 1,000 characters of a read": [
     "long-line order half-close cuts",
-    /out of order/,
+    /lost, doubled/,
   ],
   "pauses and never resumes": ["long-line order", /has stopped reading/, {
     asked: "long-line order",
@@ -224,11 +215,10 @@ async function judge(row: Row): Promise<void> {
   for (let more = byChance ? 29 : 0; more > 0 && isRight(); more--) {
     report = await ask(row);
   }
-  const names = (...outcomes: string[]) =>
-    report.results.filter(({ outcome }) => outcomes.includes(outcome))
-      .map(({ name }) => name).join(" ");
-  assert.equal(names("broken", "not meant"), breaks);
-  assert.equal(names("no time"), "");
+  const found = report.results
+    .filter(({ outcome }) => outcome !== "kept" && outcome !== "not asked")
+    .map(({ name }) => name).join(" ");
+  assert.equal(found, breaks);
   assert.equal(report.oneReply, oneReply);
   for (const { outcome, sent, came, usualCause } of report.results) {
     if (outcome !== "broken") continue;

@@ -52,8 +52,6 @@ interface Seen extends Case {
   folds: string[];
   /** All that was sent. */
   sent: string;
-  /** What did not come, from the first difference on. */
-  rest: string;
 }
 
 function classify(it: Case): Seen {
@@ -66,10 +64,7 @@ function classify(it: Case): Seen {
     const fewer = folds.filter((one) => one !== name);
     if (fold(it.came, fewer) === fold(it.wanted, fewer)) folds = fewer;
   }
-  let at = 0;
-  while (at < it.came.length && it.came[at] === it.wanted[at]) at++;
-  const rest = it.wanted.slice(at);
-  return { ...it, extent, folds, sent: it.steps.join(""), rest };
+  return { ...it, extent, folds, sent: it.steps.join("") };
 }
 
 function extentOf(it: Case, came: string, wanted: string): Extent {
@@ -223,7 +218,7 @@ const ANY: Row[] = [
 /** The causes under their extent; the last row of each fits always. */
 const CAUSES: Record<Extent, Row[]> = {
   part: [
-    [({ rest }) => rest.startsWith("\0"), ZEROS],
+    [({ came, wanted }) => wanted.startsWith(`${lines(came)}\0`), ZEROS],
     [
       ({ came, wanted, ending }) =>
         wanted && ending && lines(came) === lines(wanted.split("\n\n")[0]),
@@ -335,8 +330,8 @@ const BEYOND_ASCII = /[^\0-\x7f]/;
 const lines = FOLDS.lineEnds;
 
 /** Whether so much was sent, or came right at first, that it is no other text. */
-function begins({ rest, wanted }: Seen): boolean {
-  return wanted.length > 1000 || wanted.length - rest.length > 10;
+function begins({ came, wanted }: Seen): boolean {
+  return wanted.length > 1000 || came.startsWith(wanted.slice(0, 11));
 }
 
 /**

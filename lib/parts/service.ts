@@ -100,7 +100,8 @@ export class Service {
       connecting.then((late) => late.close(), () => {});
       throw new NoConnection("no answer in the time that was left");
     }
-    const client = new TestClient(connection, this.timeout, options);
+    const stop = this.#stop.promise;
+    const client = new TestClient(connection, this.timeout, stop, options);
     this.#clients.add(client);
     return client;
   }
@@ -115,20 +116,14 @@ export class Service {
     const clock = setTimeout(() => {
       this.stopped = true;
       this.#stop.resolve(undefined);
-      for (const client of this.#clients) client.stop();
     }, time);
     try {
       return await action();
     } finally {
       clearTimeout(clock);
-      // In order: they end their input and read what comes, so that no server is
-      // troubled by a check that has failed.
-      const clients = [...this.#clients].filter((client) => !client.left);
+      const clients = [...this.#clients];
       this.#clients.clear();
-      for (const client of clients) client.leave();
-      // The check has waited for them already; what still comes comes soon.
-      await within(3, Promise.all(clients.map((one) => one.ended(0.5))));
-      for (const client of clients) client.close();
+      await Promise.all(clients.map((client) => client.leave()));
     }
   }
 
@@ -300,23 +295,19 @@ export class TestClient {
   count = 0;
   /** Settles when all that was to be sent was, or cannot be any more. */
   sending: Promise<void> = Promise.resolve();
-  /** This side has closed it or is about to; what was not sent is forgotten. */
-  left = false;
-  readonly #connection: Deno.TcpConn;
-  readonly #timeout: number;
   readonly #pieces: Uint8Array[] = [];
   #toSend = 0;
-  #stopped = false;
+  /** This side has closed it or is about to. */
+  #left = false;
   #moved = Promise.withResolvers<void>();
 
-  /** Takes over a connection; `timeout` is in seconds. */
+  /** Takes over a connection; waits `timeout` seconds, or until `stop` settles. */
   constructor(
-    connection: Deno.TcpConn,
-    timeout: number,
-    options: ReadOptions = {},
+    private readonly connection: Deno.TcpConn,
+    private readonly timeout: number,
+    private stop: Promise<unknown>,
+    options: ReadOptions,
   ) {
-    this.#connection = connection;
-    this.#timeout = timeout;
     connection.setNoDelay(); // what is sent in two parts leaves in two packets
     this.#read(options);
   }
@@ -336,8 +327,8 @@ export class TestClient {
     const bytes = Buffer.from(data);
     this.#toSend += bytes.length;
     this.#then(async () => {
-      for (let at = 0; at < bytes.length && !this.left;) {
-        const count = await this.#connection.write(bytes.subarray(at));
+      for (let at = 0; at < bytes.length && !this.#left;) {
+        const count = await this.connection.write(bytes.subarray(at));
         at += count;
         this.sent += count;
         this.#wake();
@@ -347,20 +338,7 @@ export class TestClient {
 
   /** Ends the input, after all that is to be sent (half-close). */
   end(): void {
-    this.#then(() => this.#connection.closeWrite());
-  }
-
-  /** Lets nobody wait for it any more, until it leaves. */
-  stop(): void {
-    this.#stopped = true;
-    this.#wake();
-  }
-
-  /** Ends the input, and forgets what was not sent yet. */
-  leave(): void {
-    this.#stopped = false;
-    this.left = true;
-    this.end();
+    this.#then(() => this.connection.closeWrite());
   }
 
   /**
@@ -369,16 +347,17 @@ export class TestClient {
    */
   async until(
     condition: () => boolean,
-    timeout: number = this.#timeout,
+    timeout: number = this.timeout,
   ): Promise<boolean> {
     // What was sent may wait in the system's buffers.
     const moved = () => this.sent + this.count;
-    await within(timeout, this.#holds(condition), moved);
+    const holds = Promise.race([this.#holds(condition), this.stop]);
+    await within(timeout, holds, moved);
     return condition();
   }
 
   async #holds(condition: () => boolean): Promise<void> {
-    while (!condition() && this.ending === undefined && !this.#stopped) {
+    while (!condition() && this.ending === undefined) {
       await this.#moved.promise;
     }
   }
@@ -390,12 +369,27 @@ export class TestClient {
 
   /** Closes the connection, whatever still moves. */
   close(): void {
-    this.left = true;
+    this.#left = true;
     try {
-      this.#connection.close();
+      this.connection.close();
     } catch {
       // A reset has closed it already.
     }
+  }
+
+  /**
+   * Closes the connection in order, if it is open: forgets what was not sent,
+   * ends the input, and reads what comes, so that no server is troubled by a
+   * check that has failed.
+   */
+  async leave(): Promise<void> {
+    if (this.#left) return;
+    this.#left = true;
+    this.stop = new Promise(() => {});
+    this.end();
+    // The check has waited already; what still comes comes soon.
+    await within(3, this.ended(0.5));
+    this.close();
   }
 
   #then(action: () => Promise<void>): void {
@@ -410,7 +404,7 @@ export class TestClient {
     try {
       while (ending === undefined) {
         await beforeRead?.();
-        const count = await this.#connection.read(buffer);
+        const count = await this.connection.read(buffer);
         this.#pieces.push(buffer.slice(0, count ?? 0));
         this.count += count ?? 0;
         // No letter's uppercase has more than three times its bytes; the rest
