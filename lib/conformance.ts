@@ -49,10 +49,9 @@ export interface Result {
   /** The check's promise. */
   promise: string;
   /**
-   * "kept" or "broken"; "not meant" for a promise that a textbook's server,
-   * one line a connection, never makes; "not asked" when the service had
-   * stopped answering before; "no time" when the service needed more than the
-   * check's share of the time, which counts for nothing.
+   * "not meant": a textbook's server, one line a connection, never makes this
+   * promise. "not asked": the service had stopped answering before. "no time":
+   * it needed more than the check's share of the time, which counts for nothing.
    */
   outcome: "kept" | "broken" | "not meant" | "not asked" | "no time";
   /** Why the service was not asked, or not to the end. */
@@ -87,13 +86,12 @@ export async function conform(
   // What is asked gets a third of the time that is left.
   const share = () => Math.max(0, end - performance.now()) / 3;
   await service.during(share(), () => service.meet());
-  const oneReply = service.oneReply && !service.first;
-  const report: Report = { oneReply, results: [] };
+  const report: Report = { oneReply: service.oneReply, results: [] };
   let reason: string | undefined;
   for (const check of options.checks ?? checks) {
     if (reason === undefined) onStart?.(check);
     const found: Found = reason === undefined
-      ? await ask(check, service, oneReply, share())
+      ? await ask(check, service, share())
       : { outcome: "not asked", reason };
     const { name, level = "required", promise } = check;
     const result = { name, level, promise, ...found };
@@ -122,7 +120,6 @@ function kept(report: Report, level: Level): boolean {
 async function ask(
   check: Check,
   service: Service,
-  oneReply: boolean,
   share: number,
 ): Promise<Found> {
   const noTime: Found = {
@@ -143,7 +140,9 @@ async function ask(
       : thrown;
     // A mistake in a check of your own has a message alone.
     const { sent, came = messageOf(error), usualCause } = error as Broken;
-    const outcome = oneReply && !check.oneReply ? "not meant" : "broken";
+    const outcome = service.oneReply && !check.oneReply
+      ? "not meant"
+      : "broken";
     if (outcome === "broken") service.told.add(usualCause);
     return { outcome, sent, came, usualCause };
   }

@@ -62,7 +62,7 @@ export class Service {
   answersAtOnce = true;
   /** It closes the connection after the client's end of input. */
   closes = true;
-  /** It answers once on each connection, as the textbook's server does. */
+  /** It answers once on each connection, as the textbook's server does, and right. */
   oneReply = false;
   /** What was wrong with the reply to its first client. */
   first: Broken | undefined;
@@ -138,9 +138,9 @@ export class Service {
    */
   async meet(): Promise<void> {
     const line = "the quick brown Fox jumps over the lazy Dog\n";
-    const { client, atOnce, replies } = await this.#contact(line, "two\n");
+    const { client, atOnce, oneReply } = await this.#contact(line, "two\n");
     this.answersAtOnce = atOnce;
-    this.oneReply = replies === 1;
+    this.oneReply = oneReply;
     this.closes = client.ending !== undefined;
     if (client.count > 0) this.served = 1;
     const steps = this.oneReply ? [line] : [line, "two\n"];
@@ -161,10 +161,11 @@ export class Service {
       this.first.usualCause = protocol ?? this.first.usualCause;
     }
     this.#before = client.text;
+    this.oneReply = false;
     this.told.add(this.first.usualCause);
   }
 
-  /** Sends two lines from a new client, waits for all replies, and counts them. */
+  /** Sends two lines from a new client, each in its time, and waits for all replies. */
   async #contact(line: string, next: string) {
     const client = await this.connect();
     client.send(line);
@@ -174,10 +175,9 @@ export class Service {
     const { count } = client;
     client.send(next);
     if (atOnce) await client.until(() => client.count > count);
-    const replies = !atOnce || client.count > count ? 2 : 1;
     client.end();
     await client.ended();
-    return { client, atOnce, replies };
+    return { client, atOnce, oneReply: atOnce && client.count === count };
   }
 
   /** What a server speaks that said nothing to a line. */
