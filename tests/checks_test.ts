@@ -175,9 +175,7 @@ const FAULTS: Record<
   "dies of bytes that are no text": ["not-text", /decoder's error/],
   "dies of an empty connection": ["empty", /gives null/],
   "dies of a reset": ["reset", /catch errors where a client is served/],
-  "dies of a failed write": ["reset", /in C ignore SIGPIPE/, {
-    byChance: true,
-  }],
+  "dies of a failed write": ["reset", /SIGPIPE/, { byChance: true }],
 };
 
 const WRONG = Object.entries(FAULTS).map(
@@ -193,34 +191,27 @@ const WRONG = Object.entries(FAULTS).map(
 
 // ------------------------------------------------------------------- the tests
 
-async function ask(row: Row): Promise<Report> {
-  const { command, breaks, byChance } = row;
-  const asked = byChance ? breaks : row.asked;
-  await using running = await listening(Script.command(command));
-  return await conform(running.address, {
-    checks: checks.filter(({ name }) =>
-      asked?.split(" ").includes(name) ?? true
-    ),
-    timeout: 2.5,
-    budget: 300, // eight servers share the machine
-  });
-}
-
 /** Throws unless the checks say of a server just what is to be said. */
 async function judge(row: Row): Promise<void> {
-  const { breaks, cause, byChance, oneReply = false } = row;
-  let report = await ask(row);
-  const isRight = () =>
-    report.results.every(({ outcome }) => outcome === "kept");
-  for (let more = byChance ? 29 : 0; more > 0 && isRight(); more--) {
-    report = await ask(row);
+  const { command, breaks, cause, byChance, oneReply = false } = row;
+  const asked = (byChance ? breaks : row.asked)?.split(" ");
+  let report: Report;
+  let found = "";
+  for (let times = byChance ? 30 : 1; times > 0 && found === ""; times--) {
+    await using running = await listening(Script.command(command));
+    report = await conform(running.address, {
+      checks: checks.filter(({ name }) => asked?.includes(name) ?? true),
+      timeout: 2.5,
+      budget: 300, // eight servers share the machine
+    });
+    // What comes after a server's end is not asked.
+    found = report.results
+      .filter(({ outcome }) => outcome !== "kept" && outcome !== "not asked")
+      .map(({ name }) => name).join(" ");
   }
-  const found = report.results
-    .filter(({ outcome }) => outcome !== "kept" && outcome !== "not asked")
-    .map(({ name }) => name).join(" ");
   assert.equal(found, breaks);
-  assert.equal(report.oneReply, oneReply);
-  for (const { outcome, sent, came, usualCause } of report.results) {
+  assert.equal(report!.oneReply, oneReply);
+  for (const { outcome, sent, came, usualCause } of report!.results) {
     if (outcome !== "broken") continue;
     assert(sent && came);
     assert.match(usualCause!, cause!);

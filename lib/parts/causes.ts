@@ -141,8 +141,8 @@ export type Probe = [send: string, reply: RegExp, cause: string];
 const LENGTH = "it waits for the text's length before the text (in Java " +
   "readUTF), which is another protocol: read until the end of a line";
 const another = (protocol: string) =>
-  `it speaks ${protocol}, which is another protocol: use a plain TCP socket, ` +
-  "and read and write text on it";
+  `it speaks ${protocol}, another protocol than lines of text: use a plain TCP ` +
+  "socket, and read and write text on it";
 
 const PROTOCOLS: Probe[] = [
   ["\0\x05hello", /^[^\0]?\0{1,3}[^\0]{2}/, LENGTH],
@@ -162,11 +162,8 @@ const PROTOCOLS: Probe[] = [
 
 /** What a server is asked that says nothing to a line. */
 export const PROBES: Probe[] = [
-  [
-    "hello\r\n",
-    /hello/i,
-    "it waits for \\r\\n: take \\n for the end of a line, with or without \\r",
-  ],
+  ["hello\n", /hello/i, CLOSED], // it answers by chance
+  ["hello\r\n", /hello/i, "it waits for \\r\\n: let \\n alone end a line, too"],
   ["\0\x05hello", /hello/i, LENGTH],
   ["\0\0\0\x05hello", /hello/i, LENGTH],
   ...PROTOCOLS,
