@@ -60,12 +60,10 @@ const TEXT_FAULTS: Record<string, (text: string) => string> = {
 // ------------------------------------------------ wrong where a client is served
 
 /** What all clients share, and should not. */
-const sharedBuffer = new Uint8Array(4096);
+const sharedBuffers = Array.from({ length: 10 }, () => new Uint8Array(4096));
 const sharedKept = { line: "" };
 let lastWrite = Promise.resolve();
-
 let lastAccepted: Deno.TcpConn;
-
 let clients = 0;
 
 /** Serves a client when so many others at most are served. */
@@ -186,9 +184,13 @@ const FAULTS: Record<string, Serve> = {
 
   "dies of a reset": (connection) => serveRight(connection).catch(die),
 
-  async "dies of a failed write"(connection) {
+  async "dies of a broken pipe"(connection) {
+    const isFatal = (error: unknown) => error instanceof Deno.errors.BrokenPipe;
     for await (const text of texts(connection)) {
-      await writeText(connection, text.toUpperCase()).catch(die);
+      for (const line of text.toUpperCase().split(/(?<=\n)/)) {
+        await writeText(connection, line)
+          .catch((error) => isFatal(error) && die(error)); // as of SIGPIPE
+      }
     }
   },
 
@@ -202,12 +204,13 @@ const FAULTS: Record<string, Serve> = {
     while (last !== "") await writeText(connection, last);
   },
 
-  async "clients share a static buffer"(connection) {
+  async "clients share ten buffers"(connection) {
+    const buffer = sharedBuffers[clients++ % 10];
     while (true) {
-      const count = await connection.read(sharedBuffer);
+      const count = await connection.read(buffer);
       if (count === null) return;
       await pause(0); // the others have their turn, as threads have
-      const text = new TextDecoder().decode(sharedBuffer.subarray(0, count));
+      const text = new TextDecoder().decode(buffer.subarray(0, count));
       await writeText(connection, text.toUpperCase());
     }
   },
