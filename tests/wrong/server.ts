@@ -75,7 +75,6 @@ async function atMost(count: number, connection: Deno.TcpConn): Promise<void> {
 
 const FAULTS: Record<string, Serve> = {
   "none": (connection) => serveRight(connection),
-
   "one client at a time": (connection) => atMost(1, connection),
   "ten clients at a time": (connection) => atMost(10, connection),
 
