@@ -21,12 +21,10 @@ import {
   wholeNumber,
 } from "./parts/options.ts";
 import { Broken, Service } from "./parts/service.ts";
-import { type Address, NoConnection, NOTHING_LISTENS } from "./parts/tcp.ts";
+import { type Address, NoConnection } from "./parts/tcp.ts";
 import { fail, messageOf, noService, progress } from "./parts/terminal.ts";
 
 export { type Check, checks, type Level } from "./parts/checks.ts";
-export { Broken, Service, TestClient } from "./parts/service.ts";
-export { NoConnection } from "./parts/tcp.ts";
 
 /** How {@linkcode conform} asks. */
 export interface ConformOptions {
@@ -51,10 +49,9 @@ export interface Result {
   /** The check's promise. */
   promise: string;
   /**
-   * "kept" or "broken"; "not meant" for a promise that a textbook's server,
-   * one line a connection, never makes; "not asked" when the service had
-   * stopped answering before; "no time" when the service needed more than the
-   * check's share of the time, which counts for nothing.
+   * "not meant": a textbook's server, one line a connection, never makes this
+   * promise. "not asked": the service had stopped answering before. "no time":
+   * it needed more than the check's share of the time, which counts for nothing.
    */
   outcome: "kept" | "broken" | "not meant" | "not asked" | "no time";
   /** Why the service was not asked, or not to the end. */
@@ -65,14 +62,10 @@ export interface Result {
   came?: string;
   /** What is usually wrong, if the promise was broken. */
   usualCause?: string;
-  /** What is worth a word though the promise was kept. It counts for nothing. */
-  remark?: string;
 }
 
 /** What came of all checks. */
 export interface Report {
-  /** Where the service listens. */
-  address: Address;
   /** It answers one line a connection and closes, as a textbook's server does. */
   oneReply: boolean;
   /** One for each check, in their order. */
@@ -82,16 +75,6 @@ export interface Report {
 /**
  * Asks a service for all promises, one after the other. Throws
  * {@linkcode NoConnection} if there is none at the address.
- *
- * @example
- * ```ts no-assert
- * import { conform, kept } from "./conformance.ts";
- *
- * async function mark(port: number): Promise<string> {
- *   const report = await conform({ hostname: "127.0.0.1", port });
- *   return kept(report, "required") ? "passed" : "not yet";
- * }
- * ```
  */
 export async function conform(
   address: Address,
@@ -103,44 +86,30 @@ export async function conform(
   // What is asked gets a third of the time that is left.
   const share = () => Math.max(0, end - performance.now()) / 3;
   await service.during(share(), () => service.meet());
-  const oneReply = service.oneReply && !service.first;
-  const report: Report = { address, oneReply, results: [] };
+  const report: Report = { oneReply: service.oneReply, results: [] };
   let reason: string | undefined;
   for (const check of options.checks ?? checks) {
     if (reason === undefined) onStart?.(check);
     const found: Found = reason === undefined
-      ? await ask(check, service, oneReply, share())
+      ? await ask(check, service, share())
       : { outcome: "not asked", reason };
     const { name, level = "required", promise } = check;
     const result = { name, level, promise, ...found };
     report.results.push(result);
     onResult?.(result, report);
     if (!["broken", "not meant"].includes(found.outcome)) continue;
-    reason = await service.during(share(), () => silence(service, name));
+    if (await service.during(share(), () => service.answers())) continue;
     // The end of the service is a fault, whatever it was meant to do.
-    const cause = found.outcome === "not meant" && found.usualCause;
-    if (reason && cause) reason += ` (${cause})`;
+    const why = found.outcome === "not meant"
+      ? found.usualCause
+      : "its own output may say why";
+    reason = `no answer since ${name} (${why})`;
   }
   return report;
 }
 
-/** Why a service is asked no more since a check, if it does not answer. */
-async function silence(
-  service: Service,
-  since: string,
-): Promise<string | undefined> {
-  try {
-    if (await service.answers()) return undefined;
-  } catch (error) {
-    if (messageOf(error) === NOTHING_LISTENS) {
-      return `the server has ended in ${since}: its own output says why`;
-    }
-  }
-  return `no answer any more since ${since}`;
-}
-
 /** True if all promises of a level were kept that there was time to ask for. */
-export function kept(report: Report, level: Level): boolean {
+function kept(report: Report, level: Level): boolean {
   return report.results.every((result) =>
     result.level !== level || result.outcome === "kept" ||
     result.outcome === "no time"
@@ -151,7 +120,6 @@ export function kept(report: Report, level: Level): boolean {
 async function ask(
   check: Check,
   service: Service,
-  oneReply: boolean,
   share: number,
 ): Promise<Found> {
   const noTime: Found = {
@@ -160,8 +128,8 @@ async function ask(
   };
   if (share < 300) return noTime;
   try {
-    const remark = await service.during(share, () => check.run(service));
-    return { outcome: "kept", remark: remark || undefined };
+    await service.during(share, async () => await check.run(service));
+    return { outcome: "kept" };
   } catch (thrown) {
     if (service.stopped) return noTime;
     const cause = service.served === 1
@@ -172,7 +140,9 @@ async function ask(
       : thrown;
     // A mistake in a check of your own has a message alone.
     const { sent, came = messageOf(error), usualCause } = error as Broken;
-    const outcome = oneReply && !check.oneReply ? "not meant" : "broken";
+    const outcome = service.oneReply && !check.oneReply
+      ? "not meant"
+      : "broken";
     if (outcome === "broken") service.told.add(usualCause);
     return { outcome, sent, came, usualCause };
   }
@@ -186,18 +156,19 @@ type Found = Omit<Result, "name" | "level" | "promise">;
 function print(result: Result, { results }: Report, width: number): void {
   const { name, level, promise, outcome, sent, came, usualCause } = result;
   if (outcome === "not asked" || outcome === "no time") return; // the summary names them
+  const broken = outcome === "broken";
   const same = (one: Result) =>
     one.outcome === outcome && one.usualCause === usualCause;
-  const shown = usualCause ? results.find(same)! : result;
-  const broken = outcome === "broken";
+  const shown = broken && usualCause ? results.find(same)! : result;
   const notes = [];
   if (level !== "required" && outcome !== "kept") notes.push(level);
-  if (broken && shown !== result) notes.push(`cause as for ${shown.name}`);
+  if (shown !== result) notes.push(`cause as for ${shown.name}`);
   const mark = { "kept": "✓", "broken": "✗", "not meant": "·" }[outcome];
   const end = notes.length > 0 ? ` (${notes.join(", ")})` : "";
   console.log(`${mark} ${name.padEnd(width)}  ${promise}${end}`);
-  const why = broken && shown === result && { sent, came, cause: usualCause };
-  for (const [label, text] of Object.entries({ ...why, note: result.remark })) {
+  if (!broken || shown !== result) return;
+  const why = { sent, came, cause: usualCause };
+  for (const [label, text] of Object.entries(why)) {
     if (text !== undefined) console.log(wrap(text, `    ${label.padEnd(7)}`));
   }
 }
@@ -227,20 +198,15 @@ function printSummary(report: Report, strict: boolean): void {
     console.log(wrap(`${outcome}, ${some[0].reason}: ${names}`, "- "));
   }
   console.log(`\nPromises kept: ${counts.join(", ")}.`);
-  for (const level of strict ? [] : LEVELS.slice(1)) {
-    if (!kept(report, level)) console.log(NOT_STRICT[level]);
-  }
+  if (!strict && counts.length > 1) console.log(NOT_STRICT);
   if (oneReply) console.log(TEXTBOOK);
 }
 
 const LEVELS: Level[] = ["required", "exact bytes", "full text"];
 
-/** What is said of a level that counts with `--strict` alone. */
-const NOT_STRICT: Partial<Record<Level, string>> = {
-  "exact bytes":
-    "A service of lines may change line ends: exact bytes count with --strict.",
-  "full text": "Full text counts with --strict.",
-};
+const NOT_STRICT =
+  "The required ones decide, and all with --strict: a service " +
+  "of lines may\nchange line ends.";
 
 const TEXTBOOK = `
 This is the textbook's server: it answers once on each connection.
@@ -265,11 +231,7 @@ Usage: deno run --allow-net lib/conformance.ts [options]
   -h, --help         show this
 
 Exit code 0: all required promises are kept. 1: some are not, or there is no
-service. 2: wrong usage.
-
-Examples:
-  deno run --allow-net lib/conformance.ts --port 7000
-  deno run --allow-net lib/conformance.ts --only half-close --only slow-reader`;
+service. 2: wrong usage.`;
 
 /**
  * The program: asks for all promises in a list, prints what came of it and
@@ -295,8 +257,8 @@ export async function main(list: Check[] = checks): Promise<never> {
         if (!json) print(result, report, width);
       },
     });
-    const ok = kept(report, "required") &&
-      (!strict || LEVELS.every((level) => kept(report, level)));
+    const decide = strict ? LEVELS : LEVELS.slice(0, 1);
+    const ok = decide.every((level) => kept(report, level));
     if (json) console.log(JSON.stringify({ ...report, ok }, null, 2));
     else printSummary(report, strict);
     Deno.exit(ok ? 0 : 1);

@@ -27,15 +27,14 @@ async function check(
 }
 
 Deno.test("conformance - --list shows every check, its level and its promise", async () => {
-  const { code, stdout } = await run(
-    Script.start(PROGRAM, { args: ["--list"] }),
-  );
-  const rows = checks.map((check) => ({ level: "required", ...check }));
+  const list = await run(Script.start(PROGRAM, { args: ["--list"] }));
   assert.deepEqual(
-    stdout.trimEnd().split("\n").map((line) => line.split(/ {2,}/)),
-    rows.map(({ name, level, promise }) => [name, level, promise]),
+    list.stdout.trimEnd().split("\n").map((line) => line.split(/ {2,}/)),
+    checks.map((
+      { name, level, promise },
+    ) => [name, level ?? "required", promise]),
   );
-  assert.equal(code, 0);
+  assert.equal(list.code, 0);
 });
 
 Deno.test("conformance - a teacher's own check in lib/README.md runs", async () => {
@@ -59,23 +58,18 @@ Deno.test("conformance - a broken promise is shown as README.md shows it", async
   assert(stdout.startsWith(block), stdout);
 });
 
-Deno.test("conformance - a broken promise is explained, and a cause told once", async () => {
-  const options = "--only uppercase --only crlf";
-  const { code, stdout, stderr } = await check("greets each client", options);
-  assert.match(stdout, /^✗ uppercase .*\n +sent +"the quick/m);
-  assert.match(stdout, /^ +came +"Welcome!/m);
-  assert.match(stdout, /^ +cause +text came that nobody asked for/m);
-  assert.match(stdout, /^✗ crlf .*cause as for uppercase\)$/m);
+Deno.test("conformance - a cause is told once, and decides the exit code", async () => {
+  const options = "--only uppercase --only untouched";
+  const { code, stdout } = await check("greets each client", options);
+  assert.match(stdout, /^✗ untouched .*cause as for uppercase\)$/m);
   assert.equal(stdout.match(/nobody asked for/g)!.length, 1);
-  assert.equal(stderr, "");
   assert.equal(code, 1);
 });
 
 Deno.test("conformance - what a dead server was not asked is one line", async () => {
   const { stdout } = await check("never flushes", "--strict");
   assert.equal(stdout.match(/^✗/gm)!.length, 1);
-  assert.match(stdout, /^- not asked, no answer any more since uppercase:/m);
-  assert(stdout.split("\n").every((line) => line.length < 100));
+  assert.match(stdout, /^- not asked, no answer since uppercase /m);
 });
 
 Deno.test("conformance - full text decides the exit code with --strict alone", async () => {
@@ -84,35 +78,26 @@ Deno.test("conformance - full text decides the exit code with --strict alone", a
   assert.equal((await check(fault, "--only letters --strict")).code, 1);
 });
 
-Deno.test("conformance - --json gives the report as JSON", async () => {
-  const options = "--json --only empty --only uppercase";
-  const { code, stdout } = await check("lower-cases A to Z alone", options);
-  const { ok, oneReply, results } = JSON.parse(stdout);
-  assert.deepEqual([ok, oneReply, results.length], [false, false, 2]);
-  assert.equal(results[0].name, "uppercase");
-  assert.equal(results[0].outcome, "broken");
-  assert.match(results[0].usualCause, /lower case/);
-  assert.equal(results[1].outcome, "kept");
-  assert.equal(code, 1);
+Deno.test("conformance - --json gives the report as lib/README.md shows it", async () => {
+  const page = await Deno.readTextFile(join(ROOT, "lib/README.md"));
+  const [json] = page.match(/^\{\n.*?^\}\n/ms)!;
+  const { code, stdout } = await check("none", "--json --only conversation");
+  assert.equal(stdout, json);
+  assert.equal(code, 0);
 });
 
-Deno.test("conformance - a server that answers once is told kindly that it is a textbook's", async () => {
-  const { stdout } = await check(
-    "closes after the first packet",
-    "--only uppercase --only conversation",
-  );
+Deno.test("conformance - a server that answers once is told that it is a textbook's", async () => {
+  const options = "--only uppercase --only conversation";
+  const { stdout } = await check("closes after the first packet", options);
   assert.match(stdout, /^✓ uppercase .*\n· conversation /);
   assert.match(stdout, /textbook's server/);
   assert.doesNotMatch(stdout, /cause/);
 });
 
 Deno.test("conformance - no service, or no permission, is one clear line, exit code 1", async () => {
-  const args = ["-p", `${freePort()}`];
+  const args = [`--port=${freePort()}`];
   const none = await run(Script.start(PROGRAM, { args }));
-  assert.match(
-    none.stderr,
-    /nothing listens there; start the server first, .*--hostname.* shows what listens/,
-  );
+  assert.match(none.stderr, /nothing listens there; .*--hostname.* shows what/);
   const denied = await run(Script.start(PROGRAM, { args, permissions: [] }));
   assert.match(denied.stderr, /no permission .* program with --allow-net\n/);
   for (const { code, stdout, stderr } of [none, denied]) {

@@ -14,9 +14,8 @@ for (const check of checks) {
     await using server = await startServer();
     const options = { checks: [check], budget: 300 }; // the machine may be busy
     const report = await conform(server.address, options);
-    const [{ outcome, came, remark }] = report.results;
+    const [{ outcome, came }] = report.results;
     assert.equal(outcome, "kept", came);
-    assert.equal(remark, undefined);
   });
 }
 

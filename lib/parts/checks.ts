@@ -35,11 +35,8 @@ export interface Check {
   promise: string;
   /** A textbook's server, one line a connection, keeps it too. @default false */
   oneReply?: boolean;
-  /**
-   * Asks the service; throws, best a {@linkcode Broken}, if it does not hold.
-   * It may give a remark on a promise that is kept, which counts for nothing.
-   */
-  run(service: Service): Promise<string | void>;
+  /** Asks the service; throws, best a {@linkcode Broken}, if it does not hold. */
+  run(service: Service): Promise<void> | void;
 }
 
 // ---------------------------------------------------------------- the checks
@@ -53,7 +50,6 @@ export const checks: Check[] = [
     // The first client has asked for it already.
     run(service) {
       if (service.first) throw service.first;
-      return Promise.resolve();
     },
   },
   {
@@ -118,7 +114,7 @@ export const checks: Check[] = [
     oneReply: true,
     // The first client has asked for this, too.
     run(service) {
-      if (service.answersAtOnce) return Promise.resolve();
+      if (service.answersAtOnce) return;
       if (service.served === 0) throw service.first;
       throw new Broken(
         "a line, and then nothing: the input stayed open",
@@ -301,13 +297,13 @@ export const checks: Check[] = [
     async run(service) {
       const gate = Promise.withResolvers<void>();
       const client = await service.connect({ beforeRead: () => gate.promise });
-      const text = "a line that nobody reads\n".repeat(800_000);
-      client.send(text);
+      client.send("a line that nobody reads\n".repeat(800_000));
       const end = performance.now() + 2000 * service.timeout;
       try {
-        // Backpressure stops it sooner or later: no byte during 50 answers.
+        // Backpressure stops it sooner or later, or all 20 MB are sent: no byte
+        // moves during 50 answers.
         let sent = -1;
-        for (let still = 0; client.sent < text.length && still < 50; still++) {
+        for (let still = 0; still < 50; still++) {
           if (client.sent !== sent && performance.now() < end) still = 0;
           sent = client.sent;
           await survives(
@@ -315,12 +311,6 @@ export const checks: Check[] = [
             "a long text, from a client that reads nothing",
             ONE_AT_A_TIME,
           );
-        }
-        // (A server that loses what it reads keeps nothing: it was told another cause.)
-        const isLost = service.oneReply || service.told.size > 0;
-        if (client.sent === text.length && !isLost) {
-          return "it took all 20 MB, and keeps the replies in memory: wait " +
-            "until a reply is written before you read more";
         }
       } finally {
         gate.resolve(); // it reads now after all: a reset is another check
@@ -373,9 +363,7 @@ export const checks: Check[] = [
       for (let count = 1; count <= 10; count++) {
         const resetting = reset(service.address, async (send, reply) => {
           send("hello\n");
-          // Clients are accepted in turn: the next one's reply tells as much.
           if (service.answersAtOnce) await service.wait(reply);
-          else await service.answers();
           // Once where the server reads, once where it may be writing.
           if (count % 2 === 0) send("hello\n");
         });
@@ -395,16 +383,13 @@ export const checks: Check[] = [
       // Some meet the server before accept(), some after; 240 were
       // enough for each of 59 Deno servers that do not catch its error.
       const end = performance.now() + 1000 * service.timeout;
-      let count = 0;
-      while (count < 1000 && performance.now() < end) {
+      for (let left = 100; left > 0 && performance.now() < end; left--) {
         const ten = Array.from({ length: 10 }, () => reset(service.address));
-        const connected = await service.wait(Promise.all(ten));
-        if (connected?.every((yes) => yes) !== true) break;
-        count += ten.length;
+        await service.wait(Promise.all(ten));
       }
       await survives(
         service,
-        `${count} connections, each reset at once`,
+        "hundreds of connections, each reset at once",
         "accept() itself fails when its client is gone already, and that ended " +
           "the loop (in Deno `for await`): catch its error; or no descriptor is " +
           "left: close each connection, also after an error (finally, using)",
@@ -453,13 +438,8 @@ async function survives(
   sent: string,
   usualCause: string,
 ): Promise<void> {
-  let came = "no reply to the next client";
-  try {
-    if (await service.answers()) return;
-  } catch (error) {
-    came = `no connection for the next client: ${(error as Error).message}`;
-  }
-  throw new Broken(sent, came, usualCause);
+  if (await service.answers()) return;
+  throw new Broken(sent, "no reply to the next client", usualCause);
 }
 
 /** Ends its input and leaves with the reply unread, which is a reset. */

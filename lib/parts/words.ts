@@ -9,10 +9,10 @@
 import { Buffer, isUtf8 } from "node:buffer";
 
 /**
- * How a reply ended: the server closed or reset the connection, or the client
- * gave up, because bytes came without end or too slowly. Undefined: it has not.
+ * How a reply ended: the server closed or reset the connection, or bytes came
+ * without end and the client gave up. Undefined: it has not.
  */
-export type Ending = "closed" | "reset" | "endless" | "too slow" | undefined;
+export type Ending = "closed" | "reset" | "endless" | undefined;
 
 /** A text is shown whole up to so many bytes. */
 const SHORT = 120;
@@ -23,12 +23,11 @@ export function describe(
   wanted: Uint8Array,
   timeout: number,
 ): string {
-  const then = {
-    "closed": "then the connection was closed",
-    "reset": "then the connection was reset",
-    "endless": "and more and more",
-    "too slow": "and the rest at less than 100 KB a second",
-  }[ending!] ?? `then silence for ${timeout} s`;
+  const then = ending === undefined
+    ? `then silence for ${timeout} s`
+    : ending === "endless"
+    ? "and more and more"
+    : `then the connection was ${ending}`;
   const short = bytes.length === 0 || bytes.length < wanted.length;
   const end = short || ending === "endless" ? `, ${then}` : "";
   if (wanted.length <= SHORT) {
