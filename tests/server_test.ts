@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { checks, conform } from "../lib/conformance.ts";
-import { reset } from "../lib/parts/tcp.ts";
+import { reset, writeAll } from "../lib/parts/tcp.ts";
 import { has } from "./machine.ts";
 import { expectExit, startClient, startServer, TEXT } from "./pair.ts";
 import { ask, exchange, readAll, talk } from "./sockets.ts";
@@ -53,6 +53,24 @@ Deno.test("server - the log says where it listens, and has a line when a client 
     ),
   );
   assert.deepEqual(more, [""], "a client cost more than two lines");
+});
+
+Deno.test("server - a longer message is soon answered in one piece", async () => {
+  // In two pieces, it would have filled a small buffer: then its client rests.
+  await using server = await startServer();
+  using connection = await Deno.connect(server.address);
+  const message = TEXT.subarray(0, 3000);
+  const buffer = new Uint8Array(message.length);
+  for (let round = 0; round < 10; round++) {
+    await writeAll(connection, message);
+    let pieces = 0;
+    for (let came = 0; came < message.length; pieces++) {
+      const count = await connection.read(buffer);
+      assert.ok(count, "the connection ended");
+      came += count;
+    }
+    assert.ok(pieces === 1 || round < 2, `${pieces} pieces, round ${round}`);
+  }
 });
 
 Deno.test("server - half a character before the end of input comes back", async () => {
