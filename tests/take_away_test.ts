@@ -56,7 +56,7 @@ const PARTS: Record<
     "await acceptFailed(error);",
     "throw error;",
     "server - early-reset",
-    /no (connection for|reply to) the next client/,
+    /no reply to the next client/,
   ],
   "who is connected: the limit of clients": [
     "clients.size >= options.maxConnections",
