@@ -22,7 +22,7 @@ import {
 } from "./parts/options.ts";
 import { Broken, Service } from "./parts/service.ts";
 import { type Address, NoConnection } from "./parts/tcp.ts";
-import { fail, messageOf, noService, progress } from "./parts/terminal.ts";
+import { fail, messageOf, noService } from "./parts/terminal.ts";
 
 export { type Check, checks, type Level } from "./parts/checks.ts";
 
@@ -34,8 +34,6 @@ export interface ConformOptions {
   timeout?: number;
   /** The time of all checks together: seconds. @default 16 times the timeout */
   budget?: number;
-  /** Called with each check before it is asked. @default nothing */
-  onStart?: (check: Check) => void;
   /** Called with each result as it comes. @default nothing */
   onResult?: (result: Result, report: Report) => void;
 }
@@ -80,7 +78,7 @@ export async function conform(
   address: Address,
   options: ConformOptions = {},
 ): Promise<Report> {
-  const { timeout = 3, budget = 16 * timeout, onStart, onResult } = options;
+  const { timeout = 3, budget = 16 * timeout, onResult } = options;
   const end = performance.now() + 1000 * budget;
   const service = new Service(address, timeout);
   // What is asked gets a third of the time that is left.
@@ -89,7 +87,6 @@ export async function conform(
   const report: Report = { oneReply: service.oneReply, results: [] };
   let reason: string | undefined;
   for (const check of options.checks ?? checks) {
-    if (reason === undefined) onStart?.(check);
     const found: Found = reason === undefined
       ? await ask(check, service, share())
       : { outcome: "not asked", reason };
@@ -251,9 +248,7 @@ export async function main(list: Check[] = checks): Promise<never> {
     const report = await conform(address, {
       checks: only,
       timeout,
-      onStart: ({ name, promise }) => progress(`  ${name}  ${promise} …`),
       onResult: (result, report) => {
-        progress("");
         if (!json) print(result, report, width);
       },
     });

@@ -28,7 +28,7 @@ import {
   within,
   writeAll,
 } from "./parts/tcp.ts";
-import { fail, messageOf, noService, progress } from "./parts/terminal.ts";
+import { fail, messageOf, noService } from "./parts/terminal.ts";
 import { lines, SENTENCES } from "./parts/texts.ts";
 import { difference } from "./parts/words.ts";
 
@@ -184,21 +184,18 @@ export interface Connection {
 
 /** Connections to a service, closed when they go out of scope. */
 export class Connections implements Disposable {
-  readonly #timeout: number;
   readonly #all: Connection[] = [];
   /** Bytes of replies: a number that stands still when the service does. */
   #received = 0;
   #closed = false;
 
   /** `timeout` is the seconds without a byte until it gives up. */
-  constructor(timeout: number) {
-    this.#timeout = timeout;
-  }
+  constructor(private readonly timeout: number) {}
 
   /** Opens so many, and sends a line on each: then the service has accepted it. */
   async open(address: Address, count: number): Promise<void> {
     await this.#inTime(Array.from({ length: count }, async () => {
-      const socket = await connect(address, this.#timeout);
+      const socket = await connect(address, this.timeout);
       if (this.#closed) return socket.close(); // another one failed
       socket.setNoDelay();
       const text = `client ${this.#all.length} sends a line\n`;
@@ -245,8 +242,8 @@ export class Connections implements Disposable {
   /** Waits, but not for a service that has stopped answering. */
   async #inTime(work: Promise<void>[]): Promise<void> {
     const all = Promise.all(work);
-    if (await within(this.#timeout, all, () => this.#received)) return;
-    throw new Error(`no reply for ${this.#timeout} s`);
+    if (await within(this.timeout, all, () => this.#received)) return;
+    throw new Error(`no reply for ${this.timeout} s`);
   }
 
   /** Closes them all. */
@@ -302,10 +299,8 @@ async function show(
   name: string,
   measure: () => Promise<string[]>,
 ): Promise<void> {
-  progress(`${name} …`);
   try {
     const figures = await measure();
-    progress("");
     const columns = figures.map((figure) => figure.padStart(16));
     console.log(name.padEnd(28) + columns.join(""));
   } catch (error) {

@@ -22,7 +22,6 @@ import { parseArgs } from "node:util";
 import { readOptions, wholeNumber } from "./parts/options.ts";
 import { fail, messageOf } from "./parts/terminal.ts";
 import { type Address, format } from "./parts/tcp.ts";
-import { number } from "./parts/words.ts";
 
 const HELP = `Draws what a client and a server say to each other, and who waits.
 
@@ -177,7 +176,7 @@ class Session {
     const bytes = Buffer.concat(this.#reads.splice(0));
     if (bytes.length === 0) return;
     const unit = bytes.length === 1 ? "byte" : "bytes";
-    const label = `${number(bytes.length)} ${unit}`;
+    const label = `${bytes.length.toLocaleString("en")} ${unit}`;
     this.#draw(this.#lastToSend!, quoted(bytes), label, "", this.#since);
   }
 

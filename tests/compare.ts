@@ -18,7 +18,7 @@ import { parseArgs } from "node:util";
 import { bulk, hold, messages } from "../lib/load.ts";
 import { listening, run, Script } from "../lib/parts/process.ts";
 import type { Address } from "../lib/parts/tcp.ts";
-import { messageOf, progress } from "../lib/parts/terminal.ts";
+import { messageOf } from "../lib/parts/terminal.ts";
 import { has, memory, temporaryFolder } from "./machine.ts";
 import { CLIENT, SERVER } from "./pair.ts";
 
@@ -128,12 +128,6 @@ const CLIENT_LOADS: Record<string, Measure> = {
 
 // -------------------------------------------------------------------- measure
 
-/** Says why something is not measured. */
-function note(line: string): void {
-  progress("");
-  console.error(line);
-}
-
 /**
  * Starts the servers, or for each client a server.ts, and warms them up: then what
  * is compiled is compiled. Programs that this machine has not are left out.
@@ -145,11 +139,10 @@ async function startAll(
   const entrants = [];
   for (const [name, program] of Object.entries(programs)) {
     if (values.programs?.split(",").includes(name) === false) continue;
-    progress(`warm-up: ${name}`);
     const { build, command } = program;
     const [needed] = (build ?? command).split(" ");
     if (needed !== '"$DENO"' && !has(needed)) {
-      note(`${name} is left out: there is no ${needed} here`);
+      console.error(`${name} is left out: there is no ${needed} here`);
       continue;
     }
     if (build) await run(start(build));
@@ -175,21 +168,20 @@ async function compare(
   // Of each load, of each of them, in each round; NaN where there is none.
   const figures = loads.map(() => entrants.map((): number[] => []));
   for (let round = 1; round <= Number(values.rounds); round++) {
+    console.error(`round ${round} of ${values.rounds}`);
     for (const [row, [title, measure]] of loads.entries()) {
       for (const [column, entrant] of entrants.entries()) {
         const { name, command, address, without } = entrant;
-        progress(`round ${round} of ${values.rounds}: ${title}, ${name}`);
         const figure = without?.test(title)
           ? NaN
           : await measure(address, command).catch((error) => {
-            note(`${title}, ${name}: ${messageOf(error)}`);
+            console.error(`${title}, ${name}: ${messageOf(error)}`);
             return NaN;
           });
         figures[row][column].push(figure);
       }
     }
   }
-  progress("");
   const table = [
     ["median", ...entrants.map(({ name }) => name)],
     ["---", ...entrants.map(() => "---:")],

@@ -21,7 +21,7 @@ function load(port: number, ...args: string[]): Promise<Exit> {
 Deno.test("load - prints a table of all that it measured", async () => {
   await using service = serveHere((socket) => serveRight(socket));
   const exit = await load(service.address.port);
-  expectExit(exit); // no progress where there is no terminal
+  expectExit(exit);
   assert.match(exit.stdout, /^bulk, greek, clients: 2 +[0-9]+ MB\/s$/m);
   assert.match(exit.stdout, /^messages, connections: 3 .* a second .*µs$/m);
 });

@@ -223,13 +223,10 @@ Deno.test("watch - a line written in two parts does not wait for an ACK, and is 
   });
   await using watch = await startWatch(server.address);
   using client = await Deno.connect(watch.address);
-  const times = new Float64Array(50);
-  for (const round of times.keys()) {
-    const begin = performance.now();
+  for (let round = 0; round < 50; round++) {
     await Promise.all([ask(client, ""), writeTwice(client)]);
-    times[round] = performance.now() - begin;
   }
-  assert.ok(times.sort()[25]! < 30, `replies take ${times} ms`);
+  // The second part of one that waits for an ACK comes 40 ms later, and alone.
   const [picture] = await watch.script.stdoutMatch(/^(.*\n){106}/);
   assert.ok(picture.match(/ 2 bytes /g)!.length > 50, picture);
 });

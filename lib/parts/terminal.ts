@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * What a person at a terminal gets to read: the line of progress, and what went
- * wrong.
+ * What a person at a terminal gets to read when something goes wrong.
  *
  * @module
  */
@@ -20,15 +19,8 @@ export function messageOf(error: unknown): string {
   return message.replaceAll("\n", " ");
 }
 
-/** On a terminal, a line of progress that the next one takes the place of. */
-export function progress(line: string): void {
-  if (!Deno.stderr.isTerminal()) return;
-  Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[K${line}`));
-}
-
 /** Says in one line what went wrong, and ends the process. */
 export function fail(program: string, message: string, code = 1): never {
-  progress("");
   console.error(`${program}: ${message}`);
   Deno.exit(code);
 }
