@@ -54,17 +54,17 @@ export interface Result {
   outcome: "kept" | "broken" | "not meant" | "not asked" | "no time";
   /** Why the service was not asked, or not to the end. */
   reason?: string;
-  /** What was sent, if the promise was broken. */
+  /** What was sent, if the promise was broken or not meant. */
   sent?: string;
-  /** What came back, if the promise was broken. */
+  /** What came back. */
   came?: string;
-  /** What is usually wrong, if the promise was broken. */
+  /** What is usually wrong. */
   usualCause?: string;
 }
 
 /** What came of all checks. */
 export interface Report {
-  /** It answers one line a connection and closes, as a textbook's server does. */
+  /** It answers one line a connection, as a textbook's server does. */
   oneReply: boolean;
   /** One for each check, in their order. */
   results: Result[];

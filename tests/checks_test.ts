@@ -8,11 +8,10 @@ import { setTimeout as pause } from "node:timers/promises";
 import { checks, conform, type Report } from "../lib/conformance.ts";
 import { listening, Script } from "../lib/parts/process.ts";
 import { within } from "../lib/parts/tcp.ts";
-import { has } from "./machine.ts";
+import { has, PEERS } from "./machine.ts";
 import { serveHere, serveRight, writeText } from "./sockets.ts";
 
 const DENO = [Deno.execPath(), "run", "--allow-net"];
-const PEERS = `${import.meta.dirname}/peers`;
 
 /** A server, and what the checks have to say of it. */
 interface Row {
