@@ -1,4 +1,3 @@
-#!/usr/bin/env -S deno run --allow-net
 // SPDX-License-Identifier: 0BSD
 
 /**

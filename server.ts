@@ -1,4 +1,3 @@
-#!/usr/bin/env -S deno run --allow-net
 // SPDX-License-Identifier: 0BSD
 
 /**
@@ -66,7 +65,7 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 /** Bytes in a buffer: at first, and at most when a client has filled it. */
 const SMALL_BUFFER = 1024;
 const LARGE_BUFFER = 256 * 1024;
-/** The clients share this memory: the more they are, the smaller are new buffers. */
+/** A new buffer gets at most this, divided by the number of clients: bytes. */
 const SHARED = 32 * 1024 * 1024;
 
 /** What the client sends, until it closes its sending side. */
@@ -134,6 +133,7 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
           input.set(block, begun.length);
           const length = begun.length + block.length;
           const { taken, made } = uppercase(length);
+          // Most chunks leave nothing: then no array is made.
           if (begun.length > 0 || taken < length) {
             begun = input.slice(taken, length); // a copy: the input is shared
           }
@@ -334,7 +334,8 @@ let turn: { ends: number; rest?: Promise<void> } | undefined;
 
 /** What a client that has filled its buffer waits for before it reads again. */
 function othersTurn(): Promise<void> | undefined {
-  // Busy clients may go on for 100 ms. Then all of them rest. (A timer would be late.)
+  // Busy clients may go on for 100 ms. Then all of them rest. (The timers of a busy
+  // runtime are late, so the clock says when a turn is over.)
   turn ??= { ends: performance.now() + 100 };
   if (performance.now() < turn.ends) return;
   turn.rest ??= untilCalm();
@@ -385,13 +386,14 @@ function watchQuietClients(idleTimeout: number): void {
 
 /** The first signal lets transfers in progress end, the second ends all at once. */
 function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
-  let first = Infinity; // when it came: milliseconds
+  let firstSignal = Infinity; // when it came: milliseconds
   const onSignal = () => {
     // At Ctrl-C the terminal signals this process, and `deno task` or npx does so
     // again at once. These two signals are one.
-    if (performance.now() - first > 100) Deno.exit(130); // as a shell says it
+    // (130 is what a shell says of a program that Ctrl-C has ended.)
+    if (performance.now() - firstSignal > 100) Deno.exit(130);
     if (stopping) return;
-    first = performance.now();
+    firstSignal = performance.now();
     stopping = true;
     welcomeSocket.close(); // and accept() fails
     log(`stopping, ${clients.size} open; Ctrl-C again stops at once`);
@@ -416,7 +418,8 @@ const logLines = new WritableStream<string>({
     if (lostLines > 0) line = `${lostLines} lines lost\n${line}`;
     lostLines = 0;
     const bytes = new TextEncoder().encode(`${line}\n`);
-    await Deno.stdout.write(bytes).catch(() => {}); // the log's reader has gone
+    // (If the log's reader has gone, or the disk is full, the line is lost.)
+    await Deno.stdout.write(bytes).catch(() => {});
   },
 }, { highWaterMark: 1000 }).getWriter();
 
@@ -500,7 +503,8 @@ function fail(message: string, code = 1): never {
 }
 
 /** An address as people write it; IPv6 in brackets. */
-function format({ hostname, port }: Omit<Deno.NetAddr, "transport">): string {
+function format(address: { hostname: string; port: number }): string {
+  const { hostname, port } = address;
   const host = hostname.includes(":") ? `[${hostname}]` : hostname;
   return `${host}:${port}`;
 }

@@ -95,7 +95,8 @@ export async function conform(
     report.results.push(result);
     onResult?.(result, report);
     if (!["broken", "not meant"].includes(found.outcome)) continue;
-    if (await service.during(share(), () => service.answers())) continue;
+    const answers = await service.during(share(), () => service.answers());
+    if (answers || service.stopped) continue; // stopped: there was no time
     // The end of the service is a fault, whatever it was meant to do.
     const why = found.outcome === "not meant"
       ? found.usualCause

@@ -47,6 +47,7 @@ ${diagram}`);
 const expected = `${LINES.join("\n")}\n`.toUpperCase();
 if (stdout !== expected || code !== 0) {
   console.error("demo: the replies are not what was promised");
-  Deno.exit(1);
+  Deno.exitCode = 1;
+} else {
+  console.log("All replies are right. Now try both commands in two terminals.");
 }
-console.log("All replies are right. Now try both commands in two terminals.");

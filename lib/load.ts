@@ -67,9 +67,6 @@ const BLOCK = 256 * 1024;
 /**
  * Measures throughput: clients that send while they read the reply.
  *
- * The sending side stays open until the whole reply is there, so that a service
- * which mishandles a half-close can be measured too.
- *
  * @returns Millions of bytes sent a second, all clients together, from the first
  * byte sent to the last byte of a reply.
  * @throws {WrongReply} if a reply differs, ends early or goes on too long.
@@ -255,9 +252,9 @@ export class Connections implements Disposable {
 
 // --------------------------------------------------------------- the program
 
-const HELP = `Measures a TCP service that uppercases text, in any language.
+const USAGE = `Measures a TCP service that uppercases text, in any language.
 
-usage: deno run --allow-net lib/load.ts [options]
+Usage: deno run --allow-net lib/load.ts [options]
 
   --hostname NAME     the service's address or name (default 127.0.0.1)
   -p, --port N        its port (default 6789)
@@ -321,7 +318,7 @@ function parse() {
     },
   });
   if (values.help) {
-    console.log(HELP);
+    console.log(USAGE);
     Deno.exit(0);
   }
   const texts = values.text.split(",");

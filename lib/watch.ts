@@ -22,10 +22,12 @@ import { parseArgs } from "node:util";
 import { readOptions, wholeNumber } from "./parts/options.ts";
 import { fail, messageOf } from "./parts/terminal.ts";
 import { type Address, format } from "./parts/tcp.ts";
+import { number } from "./parts/words.ts";
 
-const HELP = `Draws what a client and a server say to each other, and who waits.
+const USAGE =
+  `Draws what a client and a server say to each other, and who waits.
 
-usage: deno run --allow-net lib/watch.ts [options]
+Usage: deno run --allow-net lib/watch.ts [options]
 
   -p, --port N           where the client connects to (7000); 0 picks a free one
       --to [HOST:]PORT   where the server listens (6789)
@@ -48,7 +50,7 @@ function parse() {
     },
   });
   if (values.help) {
-    console.log(HELP);
+    console.log(USAGE);
     Deno.exit(0);
   }
   // PORT, HOST:PORT or [IPV6]:PORT.
@@ -90,7 +92,7 @@ class Session {
   /** Its bytes that are not drawn yet, and when the first of them came. */
   readonly #reads: Buffer[] = [];
   #since = 0;
-  /** Begins again with each first read. */
+  /** Started by the first read of a line. */
   readonly #together = setTimeout(() => this.#drawReads(), TOGETHER);
   /** Begins again with each line of the picture. */
   readonly #silence = setTimeout(() => {
@@ -176,7 +178,7 @@ class Session {
     const bytes = Buffer.concat(this.#reads.splice(0));
     if (bytes.length === 0) return;
     const unit = bytes.length === 1 ? "byte" : "bytes";
-    const label = `${bytes.length.toLocaleString("en")} ${unit}`;
+    const label = `${number(bytes.length)} ${unit}`;
     this.#draw(this.#lastToSend!, quoted(bytes), label, "", this.#since);
   }
 

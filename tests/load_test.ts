@@ -54,7 +54,9 @@ const WRONG: Record<string, [reply: (text: string) => string, says: RegExp]> = {
   }, /closed a connection after 0 of/],
 };
 for (const [name, [reply, says]] of Object.entries(WRONG)) {
-  Deno.test(`bulk(), messages() - notice a service that ${name}`, async () => {
+  Deno.test(`bulk(), messages() - notice a service that ${name}`, {
+    timeout: 30_000,
+  }, async () => {
     await using service = serveHere((socket) => serveRight(socket, reply));
     const asked = { timeout: 1, megabytes: 1, connections: 2, seconds: 1 };
     for (const measure of [bulk, messages]) {

@@ -184,6 +184,7 @@ const { values } = parseArgs({
   options: { minutes: { type: "string", default: "4" } },
 });
 const minutes = Number(values.minutes);
+assert.ok(minutes > 0, "--minutes is to be a number");
 const end = performance.now() + 60_000 * minutes;
 const rows = new Map(Object.keys(KINDS).map((name) => [name, 0]));
 const clients = Object.entries(KINDS).flatMap(([name, [atOnce, run]]) => {

@@ -5,7 +5,7 @@
 import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
-import { type Address, writeAll } from "../lib/parts/tcp.ts";
+import { type Address, within, writeAll } from "../lib/parts/tcp.ts";
 
 // -------------------------------------------------------------------- clients
 
@@ -118,7 +118,8 @@ export async function* reads(
 ): AsyncGenerator<Uint8Array> {
   const buffer = new Uint8Array(64 * 1024);
   while (true) {
-    const count = await connection.read(buffer);
+    const count = await within(60, connection.read(buffer));
+    if (count === undefined) throw new Error("nothing came for a minute");
     if (count === null) return;
     yield buffer.subarray(0, count);
   }

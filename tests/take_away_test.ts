@@ -116,15 +116,18 @@ Deno.test({
   sanitizeExit: false, // which would have one step at a time
   async fn(t) {
     assert.deepEqual(shown.map(([part]) => part), Object.keys(PARTS));
-    // At the same time: most of what they take is waiting.
-    await Promise.all(shown.map(async ([part, without]) => {
-      const [, , , , needs] = PARTS[part!];
-      await t.step({
-        name: `${part}: ${without}`,
-        ignore: needs !== undefined && !has(needs),
-        sanitizeExit: false,
-        fn: () => takeAway(part!),
-      });
+    // Four at a time: most of what they take is waiting.
+    const next = shown.values();
+    await Promise.all(Array.from({ length: 4 }, async () => {
+      for (const [part, without] of next) {
+        const [, , , , needs] = PARTS[part!];
+        await t.step({
+          name: `${part}: ${without}`,
+          ignore: needs !== undefined && !has(needs),
+          sanitizeExit: false,
+          fn: () => takeAway(part!),
+        });
+      }
     }));
   },
 });

@@ -38,7 +38,10 @@ async function replyTo(
 
 /** Numbers that look random, and are the same in every run (Lehmer's generator). */
 function random(seed: number): (below: number) => number {
-  return (below) => (seed = 48271 * seed % 0x7fffffff) % below;
+  return (below) => {
+    seed = 48271 * seed % 0x7fffffff;
+    return seed % below;
+  };
 }
 
 /** Letters whose uppercase has another length, and characters of all lengths. */

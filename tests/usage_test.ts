@@ -10,7 +10,7 @@ import { CLIENT, expectExit, ROOT, SERVER } from "./pair.ts";
 const [CONFORMANCE, LOAD, WATCH] = ["conformance", "load", "watch"]
   .map((name) => join(ROOT, "lib", `${name}.ts`));
 
-/** What is typed, separated by spaces, and what the line says of it. */
+/** What is typed, and what the line says of it. */
 const MISTAKES: [program: string, typed: string, says: string][] = [
   ...["1e3", "0x50", "", "-1", "65536", "6789.0"].flatMap(
     (value): typeof MISTAKES => [
@@ -23,7 +23,9 @@ const MISTAKES: [program: string, typed: string, says: string][] = [
   [SERVER, "--hostname=", "--hostname must not be empty"],
   [CLIENT, "--hostname=", "--hostname must not be empty"],
   [CLIENT, "6789", "'6789'"],
-  [CONFORMANCE, "--port=0", 'number from 1 to 65535, not "0"'],
+  [CLIENT, "-p0", 'from 1 to 65535, not "0"'],
+  [CONFORMANCE, "--timeout=0", 'from 1 to 3600, not "0"'],
+  [CONFORMANCE, "-p0", 'number from 1 to 65535, not "0"'],
   [CONFORMANCE, "--only=nothing", '"nothing" is no check'],
   [CONFORMANCE, "--nonsense", "'--nonsense'"],
   [LOAD, "--clients=1,,2", 'from 1 to 1000000, not ""'],
@@ -36,8 +38,7 @@ const MISTAKES: [program: string, typed: string, says: string][] = [
 Deno.test("usage - a mistake is one line that names it, exit code 2", async (t) => {
   for (const [program, typed, says] of MISTAKES) {
     await t.step(`${basename(program)} ${typed}`, async () => {
-      const args = typed.split(" ");
-      const exit = await run(Script.start(program, { args }));
+      const exit = await run(Script.start(program, { args: [typed] }));
       const stderr = /^[a-z]+: [^\n]+ \(--help shows the options\)\n$/;
       expectExit(exit, { code: 2, stdout: "", stderr });
       assert.ok(exit.stderr.includes(says), exit.stderr);

@@ -226,7 +226,11 @@ Deno.test("watch - a line written in two parts does not wait for an ACK, and is 
   for (let round = 0; round < 50; round++) {
     await Promise.all([ask(client, ""), writeTwice(client)]);
   }
-  // The second part of one that waits for an ACK comes 40 ms later, and alone.
+  // The second part comes 40 ms later, and alone, if it waits for an ACK. On a busy
+  // machine some are late without that.
   const [picture] = await watch.script.stdoutMatch(/^(.*\n){106}/);
-  assert.ok(picture.match(/ 2 bytes /g)!.length > 50, picture);
+  for (const arrow of [" 2 bytes -+>", "<-+ 2 bytes "]) {
+    const whole = picture.match(new RegExp(arrow, "g")) ?? [];
+    assert.ok(whole.length >= 10, picture);
+  }
 });

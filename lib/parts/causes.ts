@@ -162,7 +162,7 @@ const PROTOCOLS: Probe[] = [
 
 /** What a server is asked that says nothing to a line. */
 export const PROBES: Probe[] = [
-  ["hello\n", /hello/i, CLOSED], // it answers by chance
+  ["hello\n", /hello/i, CLOSED], // it answers some clients and not others
   ["hello\r\n", /hello/i, "it waits for \\r\\n: let \\n alone end a line, too"],
   ["\0\x05hello", /hello/i, LENGTH],
   ["\0\0\0\x05hello", /hello/i, LENGTH],

@@ -25,8 +25,9 @@ export const COMMON = {
 export function readAddress(
   { hostname, port }: { hostname: string; port: string },
 ): Address {
-  if (hostname === "") throw new Error("--hostname must not be empty");
-  return { hostname, port: wholeNumber("--port", port, 1, 65535) };
+  const host = hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1
+  if (host === "") throw new Error("--hostname must not be empty");
+  return { hostname: host, port: wholeNumber("--port", port, 1, 65535) };
 }
 
 /**

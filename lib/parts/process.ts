@@ -167,9 +167,10 @@ export class Script implements AsyncDisposable {
 
   /** Waits until it has ended; throws if it still runs after a minute. */
   async exit(): Promise<Exit> {
-    const status = await within(60, this.#child.status);
-    if (status === undefined) throw this.#error("still runs after a minute");
-    await Promise.all([this.#stdout.ended, this.#stderr.ended]);
+    const streams = [this.#stdout.ended, this.#stderr.ended];
+    const ended = Promise.all([this.#child.status, ...streams]);
+    const [status] = await within(60, ended) ?? [];
+    if (!status) throw this.#error("still runs after a minute");
     const { stdout, stderr } = this;
     return { code: status.code, stdout, bytes: this.#stdout.bytes, stderr };
   }

@@ -56,8 +56,8 @@ export interface ConverseOptions extends ReadOptions {
 /** A service under test. */
 export class Service {
   /**
-   * It replies before the end of input. What does not, or does not close, costs
-   * the check that asks for it a timeout, and not every other check, too.
+   * It replies before the end of input. If not, only the check that asks for
+   * this waits a whole timeout. The same holds for `closes`.
    */
   answersAtOnce = true;
   /** It closes the connection after the client's end of input. */

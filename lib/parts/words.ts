@@ -33,8 +33,8 @@ export function describe(
   if (wanted.length <= SHORT) {
     return `${quote(bytes)}${end}; wanted ${quote(wanted)}`;
   }
-  const count = `${bytes.length.toLocaleString("en")} bytes, wanted ` +
-    `${wanted.length.toLocaleString("en")}${end}`;
+  const count = `${number(bytes.length)} bytes, wanted ` +
+    `${number(wanted.length)}${end}`;
   const begins = Buffer.compare(bytes, wanted.subarray(0, bytes.length)) === 0;
   return begins ? count : `${count}; ${difference(bytes, wanted)}`;
 }
@@ -55,18 +55,14 @@ export function difference(
   const [here, there] = [came, wanted].map((bytes) =>
     excerpt(bytes.subarray(at))
   );
-  return `from byte ${
-    (before + at + 1).toLocaleString("en")
-  } on it is ${here}, not ${there}`;
+  return `from byte ${number(before + at + 1)} on it is ${here}, not ${there}`;
 }
 
 /** Text between quotes, shortened; bytes that are no text as hexadecimal. */
 export function quote(bytes: Uint8Array): string {
   if (bytes.length === 0) return "nothing";
   if (bytes.length > SHORT) {
-    return `${bytes.length.toLocaleString("en")} bytes: ${
-      excerpt(bytes)
-    } and so on`;
+    return `${number(bytes.length)} bytes: ${excerpt(bytes)} and so on`;
   }
   if (isUtf8(bytes)) return excerpt(bytes, SHORT);
   const hexadecimal = Buffer.from(bytes).toString("hex");
@@ -79,4 +75,9 @@ function excerpt(bytes: Uint8Array, size = 40): string {
   const stream = bytes.length > size; // it may be cut within a character
   return JSON.stringify(decoder.decode(bytes.subarray(0, size), { stream }))
     .replaceAll("\uFEFF", "\\uFEFF").replace(/(\\u0000){4,}/g, "\\u0000…");
+}
+
+/** A number as people write it: 10,000,000. */
+export function number(value: number): string {
+  return value.toLocaleString("en");
 }

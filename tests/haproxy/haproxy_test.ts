@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { run, Script, type Server } from "../../lib/parts/process.ts";
 import { type Address, within, writeAll } from "../../lib/parts/tcp.ts";
 import { freePort, has } from "../machine.ts";
@@ -45,7 +46,7 @@ Deno.test("haproxy - three servers are as one", {
     while (transfers.length < 3) transfers.push(await startTransfer(address));
     script.kill("SIGTERM");
     await script.stdoutMatch(/stopping, /);
-    await refuses(port);
+    await within(10, refuses(port));
     await expectAnswers(address); // HAProxy has not noticed yet
     for (const expectRest of transfers) await expectRest();
     assert.equal((await script.exit()).code, 0);
@@ -72,7 +73,7 @@ Deno.test("haproxy - three servers are as one", {
 
 /** Waits until nobody listens on a port any more. */
 async function refuses(port: number): Promise<void> {
-  for (let isRefused = false; !isRefused;) {
+  for (let isRefused = false; !isRefused; await pause(10)) {
     await Deno.connect({ hostname: "127.0.0.1", port }).then(
       (connection) => connection.close(),
       (error) => isRefused = error instanceof Deno.errors.ConnectionRefused,
