@@ -9,6 +9,7 @@
  * @module
  */
 
+import assert from "node:assert/strict";
 import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script } from "./parts/process.ts";
 
@@ -44,10 +45,6 @@ Terminal 2: deno run --allow-net client.ts --port ${port}
 ${screen}
 What went between them: deno task watch --port ${port} --to ${to}
 ${diagram}`);
-const expected = `${LINES.join("\n")}\n`.toUpperCase();
-if (stdout !== expected || code !== 0) {
-  console.error("demo: the replies are not what was promised");
-  Deno.exitCode = 1;
-} else {
-  console.log("All replies are right. Now try both commands in two terminals.");
-}
+assert.equal(stdout, `${LINES.join("\n")}\n`.toUpperCase());
+assert.equal(code, 0);
+console.log("All replies are right. Now try both commands in two terminals.");
