@@ -103,7 +103,7 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
 // becomes "AB", and "è" (0xc3 0xa8) becomes "È". A pair without an uppercase is its
 // own reply. If the second byte begins a character, only the first byte is taken,
 // and the next pair begins with the second byte. A map has the replies to characters
-// that have more than two bytes, or an uppercase of another length ("ß" and "SS").
+// that have more than two bytes, or an uppercase of another length ("ı" and "I").
 
 /**
  * Uppercases UTF-8 text, exactly as `toUpperCase()` does, wherever the text is

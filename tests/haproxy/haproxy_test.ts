@@ -46,7 +46,7 @@ Deno.test("haproxy - three servers are as one", {
     while (transfers.length < 3) transfers.push(await startTransfer(address));
     script.kill("SIGTERM");
     await script.stdoutMatch(/stopping, /);
-    await within(10, refuses(port));
+    assert.ok(await within(10, refuses(port)), "it still takes new clients");
     await expectAnswers(address); // HAProxy has not noticed yet
     for (const expectRest of transfers) await expectRest();
     assert.equal((await script.exit()).code, 0);
@@ -71,14 +71,17 @@ Deno.test("haproxy - three servers are as one", {
   });
 });
 
-/** Waits until nobody listens on a port any more. */
-async function refuses(port: number): Promise<void> {
-  for (let isRefused = false; !isRefused; await pause(10)) {
+/** Waits until nobody listens on a port any more, and gives true. */
+async function refuses(port: number): Promise<boolean> {
+  let isRefused = false;
+  while (!isRefused) {
+    await pause(10);
     await Deno.connect({ hostname: "127.0.0.1", port }).then(
       (connection) => connection.close(),
       (error) => isRefused = error instanceof Deno.errors.ConnectionRefused,
     );
   }
+  return isRefused;
 }
 
 /** More than all socket buffers on the way hold: a transfer waits for its reader. */
