@@ -12,19 +12,21 @@
  */
 
 import { parseArgs } from "node:util";
-import { type Check, checks, type Level } from "./parts/checks.ts";
-import { ACCEPT_LOOP } from "./parts/causes.ts";
+import { type Check, checks, type Level } from "./checker/checks.ts";
+import { ACCEPT_LOOP } from "./checker/causes.ts";
 import {
   COMMON,
+  fail,
+  messageOf,
+  noService,
   readAddress,
   readOptions,
   wholeNumber,
-} from "./parts/options.ts";
-import { Broken, Service } from "./parts/service.ts";
+} from "./parts/command_line.ts";
+import { Broken, Service } from "./checker/service.ts";
 import { type Address, NoConnection } from "./parts/tcp.ts";
-import { fail, messageOf, noService } from "./parts/terminal.ts";
 
-export { type Check, checks, type Level } from "./parts/checks.ts";
+export { type Check, checks, type Level } from "./checker/checks.ts";
 
 /** How {@linkcode conform} asks. */
 export interface ConformOptions {

@@ -16,19 +16,21 @@ import { Buffer } from "node:buffer";
 import { parseArgs } from "node:util";
 import {
   COMMON,
+  fail,
+  messageOf,
+  noService,
   readAddress,
   readOptions,
   wholeNumber,
-} from "./parts/options.ts";
+} from "./parts/command_line.ts";
 import {
   type Address,
   connect,
   format,
   NoConnection,
-  within,
   writeAll,
 } from "./parts/tcp.ts";
-import { fail, messageOf, noService } from "./parts/terminal.ts";
+import { within } from "./parts/waits.ts";
 import { lines, SENTENCES } from "./parts/texts.ts";
 import { difference } from "./parts/words.ts";
 

@@ -19,8 +19,12 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { setTimeout } from "node:timers";
 import { parseArgs } from "node:util";
-import { readOptions, wholeNumber } from "./parts/options.ts";
-import { fail, messageOf } from "./parts/terminal.ts";
+import {
+  fail,
+  messageOf,
+  readOptions,
+  wholeNumber,
+} from "./parts/command_line.ts";
 import { type Address, format } from "./parts/tcp.ts";
 import { number } from "./parts/words.ts";
 

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { setTimeout as pause } from "node:timers/promises";
 import { checks, conform, type Report } from "../lib/conformance.ts";
 import { listening, Script } from "../lib/parts/process.ts";
-import { within } from "../lib/parts/tcp.ts";
+import { within } from "../lib/parts/waits.ts";
 import { has, PEERS } from "./machine.ts";
 import { serveHere, serveRight, writeText } from "./sockets.ts";
 

@@ -18,7 +18,7 @@ import { parseArgs } from "node:util";
 import { bulk, hold, messages } from "../lib/load.ts";
 import { listening, run, Script } from "../lib/parts/process.ts";
 import type { Address } from "../lib/parts/tcp.ts";
-import { messageOf } from "../lib/parts/terminal.ts";
+import { messageOf } from "../lib/parts/command_line.ts";
 import { has, memory, temporaryFolder } from "./machine.ts";
 import { CLIENT, SERVER } from "./pair.ts";
 

@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script } from "../lib/parts/process.ts";
-import { within, writeAll } from "../lib/parts/tcp.ts";
+import { writeAll } from "../lib/parts/tcp.ts";
+import { within } from "../lib/parts/waits.ts";
 import { has, TERMINAL } from "./machine.ts";
 import {
   expectExit,

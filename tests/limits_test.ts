@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { setTimeout as pause } from "node:timers/promises";
 import { Script, type Server } from "../lib/parts/process.ts";
-import { within, writeAll } from "../lib/parts/tcp.ts";
+import { writeAll } from "../lib/parts/tcp.ts";
+import { within } from "../lib/parts/waits.ts";
 import { cpuSeconds, has, memory } from "./machine.ts";
 import { expectUpper, startFlood, startServer, TEXT, UPPER } from "./pair.ts";
 import { ask, exchange, readAll, talk } from "./sockets.ts";

@@ -14,7 +14,8 @@ import {
   type Server,
   type StartOptions,
 } from "../lib/parts/process.ts";
-import { type Address, within } from "../lib/parts/tcp.ts";
+import type { Address } from "../lib/parts/tcp.ts";
+import { within } from "../lib/parts/waits.ts";
 import { temporaryFolder } from "./machine.ts";
 
 /** The project's top folder. */

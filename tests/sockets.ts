@@ -5,7 +5,8 @@
 import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
-import { type Address, within, writeAll } from "../lib/parts/tcp.ts";
+import { type Address, writeAll } from "../lib/parts/tcp.ts";
+import { within } from "../lib/parts/waits.ts";
 
 // -------------------------------------------------------------------- clients
 

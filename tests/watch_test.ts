@@ -9,7 +9,8 @@ import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { listening, Script, type Server } from "../lib/parts/process.ts";
-import { type Address, reset, within } from "../lib/parts/tcp.ts";
+import { type Address, reset } from "../lib/parts/tcp.ts";
+import { within } from "../lib/parts/waits.ts";
 import { CLIENTS, freePort, has } from "./machine.ts";
 import {
   expectUpper,

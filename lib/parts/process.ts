@@ -7,7 +7,8 @@
  */
 
 import { Buffer } from "node:buffer";
-import { type Address, within } from "./tcp.ts";
+import type { Address } from "./tcp.ts";
+import { within } from "./waits.ts";
 
 /** How a {@linkcode Script} is started. */
 export interface StartOptions {

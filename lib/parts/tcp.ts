@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * TCP connections to any service: waits that end, whole texts sent, and a reset on
- * purpose.
+ * TCP connections to any service: connect, write all, and reset on purpose.
  *
  * @module
  */
 
 import { connect as connectSocket } from "node:net";
+import { within } from "./waits.ts";
 
 /** Where a service listens. */
 export interface Address {
@@ -24,7 +24,12 @@ export function format({ hostname, port }: Address): string {
 }
 
 /** No connection: nothing listens, or nobody answered in time. */
-export class NoConnection extends Error {}
+export class NoConnection extends Error {
+  /** Says in words why there is none, and whether the system refused it. */
+  constructor(why: string, readonly nothingListens: boolean = false) {
+    super(why);
+  }
+}
 
 /**
  * Connects to a service; `timeout` is in seconds.
@@ -42,46 +47,14 @@ export async function connect(
     if (connection) return connection;
     connecting.then((late) => late.close(), () => {});
   } catch (error) {
+    if (error instanceof Deno.errors.ConnectionRefused) {
+      throw new NoConnection("nothing listens there", true);
+    }
     why = error instanceof Deno.errors.NotCapable
       ? "no permission to connect; run this program with --allow-net"
-      : error instanceof Deno.errors.ConnectionRefused
-      ? NOTHING_LISTENS
       : (error as Error).message;
   }
   throw new NoConnection(why);
-}
-
-/** Why there is no connection, when the system refuses it. */
-export const NOTHING_LISTENS = "nothing listens there";
-
-/**
- * A promise's value, or undefined if it takes longer than `timeout` seconds in
- * which nothing moves.
- *
- * Time is counted in tenths, so that a machine too busy to run this program
- * does not count as a slow service.
- *
- * @param moved Gives something that is another one as soon as something moves.
- */
-export async function within<T>(
-  timeout: number,
-  promise: Promise<T>,
-  moved: () => unknown = () => undefined,
-): Promise<T | undefined> {
-  const late = Promise.withResolvers<undefined>();
-  let tenths = 0;
-  let last = moved();
-  const clock = setInterval(() => {
-    const now = moved();
-    tenths = now === last ? tenths + 1 : 0;
-    last = now;
-    if (tenths > 10) late.resolve(undefined);
-  }, 100 * timeout);
-  try {
-    return await Promise.race([promise, late.promise]);
-  } finally {
-    clearInterval(clock);
-  }
 }
 
 /** Writes all of the bytes, however many a single write takes. */

@@ -7,7 +7,8 @@ import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { run, Script, type Server } from "../../lib/parts/process.ts";
-import { type Address, within, writeAll } from "../../lib/parts/tcp.ts";
+import { type Address, writeAll } from "../../lib/parts/tcp.ts";
+import { within } from "../../lib/parts/waits.ts";
 import { freePort, has } from "../machine.ts";
 import {
   expectUppercase,

@@ -12,7 +12,8 @@
 
 import { Buffer } from "node:buffer";
 import { setTimeout as pause } from "node:timers/promises";
-import { within, writeAll } from "../../lib/parts/tcp.ts";
+import { writeAll } from "../../lib/parts/tcp.ts";
+import { within } from "../../lib/parts/waits.ts";
 import { reads, serveRight, texts, writeText } from "../sockets.ts";
 
 type Serve = (connection: Deno.TcpConn) => Promise<unknown>;

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: 0BSD
 
 /**
- * The command line, as the programs read it.
+ * The command line: options, and what a person gets to read after a mistake.
  *
  * @module
  */
 
-import type { Address } from "./tcp.ts";
-import { fail, messageOf } from "./terminal.ts";
+import { type Address, format, type NoConnection } from "./tcp.ts";
 
 /** Options that `conformance.ts` and `load.ts` both have, for `parseArgs()`. */
 export const COMMON = {
@@ -56,4 +55,28 @@ export function readOptions<T>(program: string, read: () => T): T {
   } catch (error) {
     fail(program, `${messageOf(error)} (--help shows the options)`, 2);
   }
+}
+
+/** An error's message in one line. */
+export function messageOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replaceAll("\n", " ");
+}
+
+/** Says in one line what went wrong, and ends the process. */
+export function fail(program: string, message: string, code = 1): never {
+  console.error(`${program}: ${message}`);
+  Deno.exit(code);
+}
+
+/** Says for a person at the keyboard that there is no service. */
+export function noService(address: Address, error: NoConnection): string {
+  const message = messageOf(error);
+  const list = Deno.build.os === "linux" ? "ss -tuln" : "netstat -an";
+  const hint = error.nothingListens
+    ? "; start the server first, and give its --port, and its --hostname if " +
+      `it is another one (::1, 127.0.0.2): ${list} shows what listens, and ` +
+      "a UDP server is no TCP server"
+    : "";
+  return `no service at ${format(address)}: ${message}${hint}`;
 }

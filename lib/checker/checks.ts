@@ -17,7 +17,7 @@ import {
   type Service,
   type Step,
 } from "./service.ts";
-import { reset } from "./tcp.ts";
+import { reset } from "../parts/tcp.ts";
 
 /**
  * What depends on a promise: "required" decides the exit code. "exact bytes",

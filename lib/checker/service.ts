@@ -9,8 +9,9 @@
 
 import { Buffer } from "node:buffer";
 import { type Case, PROBES, usualCause } from "./causes.ts";
-import { type Address, connect, NoConnection, within } from "./tcp.ts";
-import { describe, type Ending, quote } from "./words.ts";
+import { type Address, connect, NoConnection } from "../parts/tcp.ts";
+import { within } from "../parts/waits.ts";
+import { describe, type Ending, quote } from "../parts/words.ts";
 
 /** A promise that a service does not keep, as a person has to read it. */
 export class Broken extends Error {

@@ -11,7 +11,7 @@
  * @module
  */
 
-import type { Ending } from "./words.ts";
+import type { Ending } from "../parts/words.ts";
 
 /** A wrong reply, and all that is known of how it came about. */
 export interface Case {
