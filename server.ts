@@ -19,10 +19,14 @@
  * @module
  */
 
+import { isAscii } from "node:buffer";
 import { setTimeout as pause } from "node:timers/promises"; // milliseconds
 import { parseArgs } from "node:util";
 
-/** Runs the service until Ctrl-C or SIGTERM. */
+/**
+ * Runs the service until Ctrl-C or SIGTERM. The last line of this file calls it:
+ * then all constants and variables below have their values.
+ */
 async function main(options: Options): Promise<void> {
   const welcomeSocket = listen(options); // passive open
   log(`listening on ${format(welcomeSocket.addr)}`);
@@ -36,12 +40,14 @@ async function main(options: Options): Promise<void> {
     } catch (error) {
       await acceptFailed(error);
     }
-    // More clients wait in the system's queue.
+    // More clients wait in the system's queue. (10 ms is a choice: a wait so short
+    // is not noticed, and costs nothing.)
     while (clients.size >= options.maxConnections) await pause(10);
   }
   while (clients.size > 0) await pause(10);
-  await Promise.race([logLines.close(), pause(1000)]); // perhaps nobody reads the log
-  Deno.exit(0);
+  // The last lines of the log get a second, because perhaps nobody reads them.
+  await Promise.race([logLines.close(), pause(1000)]);
+  Deno.exit(0); // the clock of watchQuietClients() would keep the process alive
 }
 
 /** Serves one client, from its first byte to the last byte of its reply. */
@@ -62,11 +68,12 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 // client's bytes that stream closes the whole connection, and a reply that is still
 // on its way is lost: https://github.com/denoland/deno/issues/22258
 
-/** Bytes in a buffer: at first, and at most when a client has filled it. */
+/** The length of a client's first two buffers: bytes. */
 const SMALL_BUFFER = 1024;
-const LARGE_BUFFER = 256 * 1024;
-/** A new buffer gets at most this, divided by the number of clients: bytes. */
-const SHARED = 32 * 1024 * 1024;
+/** The greatest length, for a client that fills its buffers: bytes. */
+const LARGE_BUFFER = 128 * 1024;
+/** All clients' large buffers together get about twice as much: bytes. */
+const SHARED_MEMORY = 32 * 1024 * 1024;
 
 /** What the client sends, until it closes its sending side. */
 function bytesFrom(client: Client): ReadableStream<Uint8Array> {
@@ -74,7 +81,7 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
   // reply is sent, the next bytes are read into the other buffer.
   let buffer = new Uint8Array(SMALL_BUFFER);
   let other = new Uint8Array(SMALL_BUFFER);
-  let size = SMALL_BUFFER; // what both should have
+  let size = SMALL_BUFFER; // what the length of both should be
   return new ReadableStream({
     async pull(controller) { // the pipe wants a chunk
       if (buffer.length < size) buffer = new Uint8Array(size);
@@ -84,31 +91,38 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
       client.moved();
       controller.enqueue(buffer.subarray(0, count));
 
+      const isFull = count === buffer.length;
       [buffer, other] = [other, buffer];
-      if (count < other.length) return; // not full: all that has come is read
-      size = Math.min(LARGE_BUFFER, Math.floor(SHARED / clients.size));
-      return othersTurn(); // no next pull() before this promise ends
+      if (!isFull) return; // all that has come is read
+      size = Math.min(LARGE_BUFFER, Math.floor(SHARED_MEMORY / clients.size));
+      // The next pull() comes when this promise ends.
+      if (count > SMALL_BUFFER) return othersTurn();
     },
   }, { highWaterMark: 0 }); // this stream keeps no chunk of its own
 }
 
 // ----------------------------------------------------------- the text's stream
 // Without this, the pipe would decode the bytes, call toUpperCase() and encode the
-// text again. That is slower, and replaces bytes that are no UTF-8.
+// text again. That is slower, and replaces bytes that are not UTF-8.
 //
 // In UTF-8 a byte below 0x80 is a character by itself (ASCII). A longer character
 // begins with a byte of 0xc0 or more, and its other bytes are from 0x80 to 0xbf.
 //
 // The text is read in pairs of bytes, and a table has the reply to each pair: "ab"
 // becomes "AB", and "è" (0xc3 0xa8) becomes "È". A pair without an uppercase is its
-// own reply. If the second byte begins a character, only the first byte is taken,
-// and the next pair begins with the second byte. A map has the replies to characters
-// that have more than two bytes, or an uppercase of another length ("ı" and "I").
+// own reply. Two kinds of pairs are not in the table:
+//
+// - The second byte begins a character. Then only the first byte is taken, and the
+//   next pair begins with the second byte.
+// - The pair begins a character of three or four bytes, or a character whose
+//   uppercase has another length ("ı" and "I"). A map has the replies to these.
 
 /**
  * Uppercases UTF-8 text, exactly as `toUpperCase()` does, wherever the text is
- * cut into chunks. Bytes that are no UTF-8 come out as they went in.
- * The reply is written over the chunk where it fits.
+ * cut into chunks. Bytes that are not UTF-8 come out as they went in.
+ *
+ * A reply that fits is written over its chunk: who needs the chunk afterwards, for
+ * example in the other branch of a `tee()`, has to copy it before.
  *
  * @example
  * ```ts
@@ -123,36 +137,41 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
  */
 export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
   constructor() {
-    // TCP cuts anywhere: the bytes of a character that is not whole wait here.
-    let begun = new Uint8Array(0);
+    // TCP cuts anywhere: the first bytes of a character wait here for its rest.
+    let waiting = new Uint8Array(0);
     super({
       transform(chunk, controller) { // called for each chunk
+        if (waiting.length === 0 && isAscii(chunk)) {
+          // For ASCII alone, Deno's own functions are the quickest way.
+          encoder.encodeInto(decoder.decode(chunk).toUpperCase(), chunk);
+          controller.enqueue(chunk);
+          return;
+        }
         for (let start = 0; start < chunk.length; start += LARGE_BUFFER) {
           const block = chunk.subarray(start, start + LARGE_BUFFER);
-          input.set(begun);
-          input.set(block, begun.length);
-          const length = begun.length + block.length;
+          input.set(waiting);
+          input.set(block, waiting.length);
+          const length = waiting.length + block.length;
           const { taken, made } = uppercase(length);
-          // Most chunks leave nothing: then no array is made.
-          if (begun.length > 0 || taken < length) {
-            begun = input.slice(taken, length); // a copy: the input is shared
-          }
-          // New memory is slow: it is made only for a reply that does not fit.
+          waiting = input.slice(taken, length); // a copy, because the input is shared
+          // To get new memory takes time: only a reply that does not fit gets it.
           const reply = made <= block.length ? block : new Uint8Array(made);
           reply.set(output.subarray(0, made));
           controller.enqueue(reply.subarray(0, made));
         }
       },
       flush(controller) { // called once, at the end
-        controller.enqueue(begun);
+        controller.enqueue(waiting);
       },
     });
   }
 }
 
-// All streams share this memory: transform() has no await, so only one uses it at
-// a time. There is room for 3 bytes that waited, and for 4 bytes behind the text. No
-// reply has more than three times the bytes: "ΐ" has 2, and its uppercase 6.
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+// All streams share this memory: transform() has no await, so only one stream uses it
+// at a time. There is room for 3 bytes that waited, and for 4 bytes behind the text.
+// No reply has more than three times the bytes: "ΐ" has 2, and its uppercase 6.
 const input = new Uint8Array(LARGE_BUFFER + 7);
 const output = new Uint8Array(3 * input.length);
 // A DataView reads and writes several bytes as one number, wherever they begin.
@@ -161,8 +180,8 @@ const outputView = new DataView(output.buffer);
 
 /** The table. Pairs and replies are numbers: "ab" is 0x6162. */
 const pairReplies = new Uint16Array(0x10000);
-/** In the table: see the map. (It is "aa", and no reply has small letters.) */
-const SEE_MAP = 0x6161;
+/** In the table: the reply is not here. ("aa" is no reply, as it has small letters.) */
+const NOT_HERE = 0x6161;
 /** The map, from all bytes of a character, as one number, to the reply. */
 const characterReplies = new Map<number, Uint8Array>();
 fillTableAndMap();
@@ -170,10 +189,12 @@ fillTableAndMap();
 function fillTableAndMap(): void {
   const ascii = (byte: number) =>
     byte >= 0x61 && byte <= 0x7a ? byte - 0x20 : byte; // "a" is 0x61, "A" 0x41
-  for (let pair = 0; pair < pairReplies.length; pair++) {
-    pairReplies[pair] = ascii(pair >> 8) << 8 | ascii(pair & 0xff);
+  pairReplies.fill(NOT_HERE);
+  for (let first = 0; first <= 0xff; first++) {
+    for (let second = 0; second < 0xc0; second++) {
+      pairReplies[first << 8 | second] = ascii(first) << 8 | ascii(second);
+    }
   }
-  const encoder = new TextEncoder();
   const numberOf = (bytes: Uint8Array) =>
     bytes.reduce((number, byte) => 256 * number + byte, 0);
   for (let point = 0x80; point < 0x20000; point++) { // no uppercase is beyond
@@ -184,7 +205,7 @@ function fillTableAndMap(): void {
     const reply = encoder.encode(upper);
     const isPair = bytes.length === 2 && reply.length === 2;
     const pair = numberOf(bytes.subarray(0, 2));
-    pairReplies[pair] = isPair ? numberOf(reply) : SEE_MAP;
+    pairReplies[pair] = isPair ? numberOf(reply) : NOT_HERE;
     if (!isPair) characterReplies.set(numberOf(bytes), reply);
   }
 }
@@ -194,64 +215,64 @@ function fillTableAndMap(): void {
  * bytes it has taken and made: a character at the end that is not whole is not taken.
  */
 function uppercase(length: number): { taken: number; made: number } {
-  // Behind the text stand bytes that begin a character. A pair never takes such a
-  // byte as its second, and no character in the map has one there.
+  // Behind the text stand bytes that begin a character. So no pair that is in the
+  // table, and no character that is in the map, goes beyond the end of the text.
   input.fill(0xc0, length, length + 4);
   // A byte at the end that begins a character waits for the rest of it.
   const end = input[length - 1] < 0xc0 ? length : length - 1;
   let taken = 0;
   let made = 0;
-  while (taken < end) {
-    const pair = inputView.getUint16(taken);
-    let reply = pairReplies[pair];
-    if (reply === SEE_MAP) {
-      // From 0xe0 on the first byte begins three bytes, from 0xf0 on four.
-      const size = pair < 0xe000 ? 2 : pair < 0xf000 ? 3 : 4;
-      // The text ends within the character, which waits. (Bytes that end with ASCII
-      // are no character. They do not wait: 0xf0 0x90 "a", for example.)
-      if (taken + size > length && input[length - 1] >= 0x80) break;
-      const character = inputView.getUint32(taken) >>> 8 * (4 - size);
-      const bytes = characterReplies.get(character);
-      if (bytes !== undefined) {
-        for (let at = 0; at < bytes.length; at++) output[made++] = bytes[at];
-        taken += size;
-        continue;
-      }
-      reply = pair; // it has no uppercase, or is no UTF-8
+  while (true) {
+    const count = uppercasePairs(taken, made);
+    taken += count;
+    made += count;
+    if (taken >= end) break;
+
+    const pair = inputView.getUint16(taken); // it is not in the table
+    if ((pair & 0xff) >= 0xc0) { // its second byte begins a character
+      output[made] = pairReplies[pair & 0xff00] >> 8; // as if a zero byte followed
+      taken += 1;
+      made += 1;
+      continue;
     }
-    outputView.setUint16(made, reply);
-    const step = (pair & 0xff) < 0xc0 ? 2 : 1;
-    taken += step;
-    made += step;
-    if ((pair & 0x8080) === 0) { // both are ASCII: more may follow
-      const count = uppercaseAscii(taken, made);
-      taken += count;
-      made += count;
+    // A first byte of 0xe0 or more begins three bytes, and one of 0xf0 or more four.
+    const size = pair < 0xe000 ? 2 : pair < 0xf000 ? 3 : 4;
+    // The text ends within the character, which waits. (If the last byte is ASCII,
+    // these bytes are no character, and do not wait: 0xf0 0x90 "a", for example.)
+    if (taken + size > length && input[length - 1] >= 0x80) break;
+    const character = inputView.getUint32(taken) >>> 8 * (4 - size);
+    const reply = characterReplies.get(character);
+    if (reply === undefined) { // it has no uppercase, or is not UTF-8
+      outputView.setUint16(made, pair);
+      taken += 2;
+      made += 2;
+    } else {
+      for (const byte of reply) output[made++] = byte;
+      taken += size;
     }
   }
   return { taken, made };
 }
 
 /**
- * Uppercases ASCII in steps of four bytes, which is three times as fast as pairs.
- * It stops at four bytes that are not all ASCII, and tells how many it has done.
- *
- * Adding 0x1f sets a byte's top bit (0x80) from "a" (0x61) on. Adding 0x05 sets it
- * from "{" (0x7b) on, which follows "z". If the first sum has the top bit and the
- * second has not, the byte is a small letter, and loses its bit 0x20. ASCII is
- * below 0x80, so no sum is above 0xff, and no byte changes its neighbour.
+ * Uppercases pairs until one is not in the table, and tells how many bytes it has
+ * taken and made. Two pairs at a time take less time than one after the other.
  */
-function uppercaseAscii(from: number, to: number): number {
+function uppercasePairs(from: number, to: number): number {
   const start = from;
-  // `true` is the order of bytes in the machines that Deno runs on, and so it is fast.
-  while ((inputView.getInt32(from, true) & 0x80808080) === 0) {
-    const word = inputView.getInt32(from, true);
-    const small = (word + 0x1f1f1f1f) & ~(word + 0x05050505) & 0x80808080;
-    outputView.setInt32(to, word ^ (small >>> 2), true);
+  while (true) {
+    const two = inputView.getInt32(from);
+    const first = two >>> 16;
+    const second = two & 0xffff;
+    if (pairReplies[first] === NOT_HERE) return from - start;
+    if (pairReplies[second] === NOT_HERE) {
+      outputView.setUint16(to, pairReplies[first]);
+      return from + 2 - start;
+    }
+    outputView.setInt32(to, pairReplies[first] << 16 | pairReplies[second]);
     from += 4;
     to += 4;
   }
-  return from - start;
 }
 
 // ------------------------------------------------------------ who is connected
@@ -266,32 +287,36 @@ class Client {
   sent = 0;
   /** Seconds since the last of these bytes moved. */
   quiet = 0;
-  /** A write() is running. Perhaps it waits until the client reads. */
+  /** A write() has not ended yet. Perhaps it waits until the client reads. */
   writing = false;
   readonly address: string;
   readonly connected = performance.now();
 
   constructor(readonly connectionSocket: Deno.TcpConn) {
     this.address = format(connectionSocket.remoteAddr);
+    acceptFailures = 0;
     clients.add(this);
     log(`${this.address} connected, ${clients.size} open`);
   }
 
   moved(): void {
     this.quiet = 0;
-    moves += 1;
+    activity += 1;
   }
 
   /**
    * Sends a reply. If the client does not read, the system's buffers fill up and
-   * write() waits. Then nothing more is read from this client: backpressure.
+   * write() waits. Then the server reads one more chunk from this client, into the
+   * other buffer, and nothing after that: backpressure.
    */
   async write(reply: Uint8Array): Promise<void> {
     this.writing = true;
-    let rest = reply;
-    while (rest.length > 0) { // write() may take only a part
-      const count = await this.connectionSocket.write(rest);
-      rest = rest.subarray(count);
+    for (let written = 0; written < reply.length;) {
+      // write() may take only a part of the bytes. It seldom does, and subarray()
+      // takes time.
+      const remaining = written === 0 ? reply : reply.subarray(written);
+      const count = await this.connectionSocket.write(remaining);
+      written += count;
       this.sent += count;
       this.moved();
     }
@@ -309,37 +334,43 @@ class Client {
   }
 }
 
+/** How often accept() has failed since it gave a client. */
+let acceptFailures = 0;
+
 async function acceptFailed(error: unknown): Promise<void> {
   if (stopping) return; // the welcome socket is closed
-  // A client has reset its connection before it was accepted.
+  // On Linux: a client has reset its connection before it was accepted.
   if (error instanceof Deno.errors.NotConnected) return;
-  // Probably no descriptor for a socket is left (EMFILE). A client has to leave.
   log(`cannot accept: ${(error as Error).message}`);
-  await pause(1000);
+  acceptFailures += 1;
+  // Other systems have other errors for such a reset: the next accept() will work. If
+  // not, probably no descriptor for a socket is left (EMFILE), and a client has to
+  // leave. (A second is a choice: each failure is a line of the log.)
+  if (acceptFailures > 1) await pause(1000);
 }
 
 // ------------------------------------------------------------- whose turn it is
 // Without this, a few clients that flood keep all others waiting for seconds. A
-// read that finds bytes, and a write that finds room, end at once. So Deno goes on
-// with these clients, and seldom polls the other sockets. (The same in node:http:
-// https://github.com/denoland/deno/pull/33860)
+// read that finds bytes, and a write that finds room, end at once. While Deno has
+// such work, it polls its sockets only now and then: at every 61st turn of its loop
+// (`event_interval` in tokio, the library below Deno).
 //
-// Only a client that has filled its buffer has to rest. The others have read all
+// Only a client that has filled a large buffer has to rest. The others have read all
 // their bytes, so their next read() waits for the system.
 
-/** How often bytes have moved, of all clients. */
-let moves = 0;
-/** The turn that runs now: when it ends, and the rest after it. */
-let turn: { ends: number; rest?: Promise<void> } | undefined;
+/** Counts how often bytes have moved, of all clients together. */
+let activity = 0;
+/** Until then busy clients go on: milliseconds, as performance.now() counts them. */
+let turnEnds = 0;
+/** The rest after the turn, while there is one. */
+let rest: Promise<void> | undefined;
 
-/** What a client that has filled its buffer waits for before it reads again. */
+/** What a client that has filled a large buffer waits for before it reads again. */
 function othersTurn(): Promise<void> | undefined {
-  // Busy clients may go on for 100 ms. Then all of them rest. (The timers of a busy
-  // runtime are late, so the clock says when a turn is over.)
-  turn ??= { ends: performance.now() + 100 };
-  if (performance.now() < turn.ends) return;
-  turn.rest ??= untilCalm();
-  return turn.rest;
+  // (The timers of a busy runtime are late, so the clock says when a turn is over.)
+  if (performance.now() < turnEnds) return;
+  rest ??= untilCalm(); // all busy clients rest together
+  return rest;
 }
 
 /**
@@ -349,11 +380,12 @@ function othersTurn(): Promise<void> | undefined {
  */
 async function untilCalm(): Promise<void> {
   for (let pauses = 0, calm = 0; pauses < 50 && calm < 2; pauses++) {
-    const before = moves;
+    const before = activity;
     await pause(1);
-    calm = moves === before ? calm + 1 : 0;
+    calm = activity === before ? calm + 1 : 0;
   }
-  turn = undefined;
+  rest = undefined;
+  turnEnds = performance.now() + 100; // a choice: others wait no longer than this
 }
 
 // --------------------------------------------- who has to go, and how it stops
@@ -373,10 +405,12 @@ function watchQuietClients(idleTimeout: number): void {
   const tick = 0.25; // seconds
   const idle = idleTimeout || Infinity; // 0 is never
   setInterval(() => {
+    // close() deletes a client from this Set: the loop goes on with the next one.
     for (const client of clients) {
       client.quiet += tick;
       if (client.quiet > idle) client.close(`idle for ${idle} s`);
-      // 2.5 s: TCP needs time to notice that a packet is lost, and to send it again.
+      // 2.5 s: TCP needs time to notice that a packet is lost, and to send it again. A
+      // client that is being written to still gets its reply: perhaps it reads slowly.
       if (stopping && client.quiet > 2.5 && !client.writing) {
         client.close("the server is stopping");
       }
@@ -386,15 +420,17 @@ function watchQuietClients(idleTimeout: number): void {
 
 /** The first signal lets transfers in progress end, the second ends all at once. */
 function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
-  let firstSignal = Infinity; // when it came: milliseconds
+  let stoppedAt = 0; // milliseconds
   const onSignal = () => {
-    // At Ctrl-C the terminal signals this process, and `deno task` or npx does so
-    // again at once. These two signals are one.
-    // (130 is what a shell says of a program that Ctrl-C has ended.)
-    if (performance.now() - firstSignal > 100) Deno.exit(130);
-    if (stopping) return;
-    firstSignal = performance.now();
+    if (stopping) {
+      // At Ctrl-C the terminal signals this process, and `deno task` or npx does so
+      // again at once. These two signals are one: no person is so quick.
+      // (130 is what a shell says of a program that Ctrl-C has ended.)
+      if (performance.now() - stoppedAt > 100) Deno.exit(130);
+      return;
+    }
     stopping = true;
+    stoppedAt = performance.now();
     welcomeSocket.close(); // and accept() fails
     log(`stopping, ${clients.size} open; Ctrl-C again stops at once`);
     for (const client of clients) client.quiet = 0;
@@ -410,16 +446,17 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
 // Without this, a log that nobody reads stops the server: console.log() waits for
 // the log's reader, and all clients wait too.
 
-/** Lines for which there was no room since the last line was written. */
+/** Lines for which there was no room, or whose write has failed. */
 let lostLines = 0;
 /** A queue with room for 1000 lines, which are written one after the other. */
 const logLines = new WritableStream<string>({
   async write(line) {
-    if (lostLines > 0) line = `${lostLines} lines lost\n${line}`;
+    const lost = lostLines;
     lostLines = 0;
-    const bytes = new TextEncoder().encode(`${line}\n`);
-    // (If the log's reader has gone, or the disk is full, the line is lost.)
-    await Deno.stdout.write(bytes).catch(() => {});
+    const text = lost > 0 ? `${lost} lines lost\n${line}\n` : `${line}\n`;
+    const writing = Deno.stdout.write(encoder.encode(text));
+    // (The log's reader has gone, for example, or the disk is full.)
+    await writing.catch(() => lostLines += lost + 1);
   },
 }, { highWaterMark: 1000 }).getWriter();
 
@@ -446,10 +483,15 @@ Usage: deno run --allow-net server.ts [options]
 
 Ctrl-C stops it when transfers are done, or after 10 s; a second one at once.`;
 
-type Options = ReturnType<typeof readOptions>;
+interface Options {
+  hostname: string;
+  port: number;
+  maxConnections: number;
+  idleTimeout: number; // seconds
+}
 
 /** Reads the options, or ends the process: code 0 after help, 2 after a mistake. */
-function readOptions(args: string[]) {
+function readOptions(args: string[]): Options {
   try {
     const { values } = parseArgs({
       args,
