@@ -4,7 +4,7 @@
 // server.ts in this folder is its other half, and says how to run both. Ctrl-D on an
 // empty line ends the input (on Windows Ctrl-Z, Enter).
 
-const port = Number(Deno.args[0] ?? 6789);
+const port = Number(Deno.args[0] ?? 6789); // the first argument, or 6789
 // Active open: connect() makes the socket and does the three-way handshake. If the
 // server is on another machine, write the address of that machine.
 const clientSocket = await Deno.connect({ hostname: "127.0.0.1", port });

@@ -12,7 +12,7 @@
 
 // Only this machine reaches 127.0.0.1. For clients on other machines write "0.0.0.0".
 const hostname = "127.0.0.1";
-const port = Number(Deno.args[0] ?? 6789);
+const port = Number(Deno.args[0] ?? 6789); // the first argument, or 6789
 // Passive open: the welcome socket waits for all clients.
 const welcomeSocket = Deno.listen({ hostname, port });
 console.log(`listening on ${hostname}:${port}`);
@@ -34,6 +34,11 @@ while (true) {
   }
 }
 
+// Serves one client: its bytes become text, the text becomes uppercase, and this
+// becomes bytes again. TCP may cut a letter in two: the decoder keeps the first half
+// until the second half comes. If a text begins with U+FEFF, this character is a byte
+// order mark (BOM), and a decoder takes it away. Despite its name, ignoreBOM lets it
+// stay: the decoder ignores that it is a mark.
 async function serve(connectionSocket: Deno.TcpConn) {
   try {
     const uppercase = new TransformStream({
@@ -41,15 +46,11 @@ async function serve(connectionSocket: Deno.TcpConn) {
         controller.enqueue(text.toUpperCase()); // this comes out
       },
     });
-    // TCP may cut a letter in two: the decoder keeps the first half until the second
-    // half comes. If a text begins with U+FEFF, this character is a byte order mark
-    // (BOM), and a decoder takes it away. Despite its name, ignoreBOM lets it stay: the
-    // decoder ignores that it is a mark.
     const replies = bytesFrom(connectionSocket)
       .pipeThrough(new TextDecoderStream("utf-8", { ignoreBOM: true }))
       .pipeThrough(uppercase)
       .pipeThrough(new TextEncoderStream());
-    for await (const reply of replies) { // the next one when this one is sent
+    for await (const reply of replies) { // the next comes when this one is sent
       for (let sent = 0; sent < reply.length;) { // write() may take only a part
         sent += await connectionSocket.write(reply.subarray(sent));
       }
