@@ -23,6 +23,9 @@ import { isAscii } from "node:buffer";
 import { setTimeout as pause } from "node:timers/promises"; // milliseconds
 import { parseArgs } from "node:util";
 
+const encoder = new TextEncoder(); // to UTF-8
+const decoder = new TextDecoder(); // from UTF-8
+
 /**
  * Runs the service until Ctrl-C or SIGTERM. The last line of this file calls it:
  * then all constants and variables below have their values.
@@ -167,8 +170,6 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
   }
 }
 
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 // All streams share this memory: transform() has no await, so only one stream uses it
 // at a time. There is room for 3 bytes that waited, and for 4 bytes behind the text.
 // No reply has more than three times the bytes: "ΐ" has 2, and its uppercase 6.
@@ -334,19 +335,18 @@ class Client {
   }
 }
 
-/** How often accept() has failed since it gave a client. */
+/** How often accept() has failed since it gave the last client. */
 let acceptFailures = 0;
 
 async function acceptFailed(error: unknown): Promise<void> {
   if (stopping) return; // the welcome socket is closed
-  // On Linux: a client has reset its connection before it was accepted.
+  // On Linux this says that a client has reset its connection before accept().
   if (error instanceof Deno.errors.NotConnected) return;
-  log(`cannot accept: ${(error as Error).message}`);
   acceptFailures += 1;
-  // Other systems have other errors for such a reset: the next accept() will work. If
-  // not, probably no descriptor for a socket is left (EMFILE), and a client has to
-  // leave. (A second is a choice: each failure is a line of the log.)
-  if (acceptFailures > 1) await pause(1000);
+  if (acceptFailures === 1) return; // the same, perhaps, on another system
+  // Probably no descriptor for a socket is left (EMFILE), and a client has to leave.
+  log(`cannot accept: ${(error as Error).message}`);
+  await pause(1000); // a choice: the log gets one such line a second
 }
 
 // ------------------------------------------------------------- whose turn it is
@@ -399,7 +399,7 @@ let stopping = false;
  * Ends connections on which nothing moves for too long. Time is counted in ticks:
  * while the process is suspended, or too busy to tick, it does not pass. A write()
  * that waits for a slow reader ends only when a third of the system's send buffer
- * is empty, on Linux up to 1.4 MB. So --help asks for 1.5 MB in each idle timeout.
+ * is empty, on Linux up to 1.4 MB. So --help asks for 2 MB in each idle timeout.
  */
 function watchQuietClients(idleTimeout: number): void {
   const tick = 0.25; // seconds
@@ -478,7 +478,7 @@ Usage: deno run --allow-net server.ts [options]
   --max-connections N     clients at a time (default 1000); more wait
   --idle-timeout SECONDS  closes a connection on which nothing moves
                           for so long (default 300; 0 never). A slow
-                          reader must read 1.5 MB in that time
+                          reader must read 2 MB in that time
   -h, --help              show this
 
 Ctrl-C stops it when transfers are done, or after 10 s; a second one at once.`;

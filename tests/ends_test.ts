@@ -79,12 +79,17 @@ Deno.test("ends - a Ctrl-C that `deno task` passes on is one (python3)", {
   assert.equal(code, 0);
 });
 
-for (const reader of ["waits", "has gone"]) {
+/** What the log's reader does after the first line, in the shell. */
+const READERS = {
+  "waits": "read -u 3; cat", // for our word
+  "waits for ever": "exec >&- 2>&-; read -u 3",
+  "has gone": "",
+};
+
+for (const [reader, then] of Object.entries(READERS)) {
   Deno.test(`ends - a log whose reader ${reader} stops nobody`, {
     ignore: windows || !has("bash"),
   }, async () => {
-    // The reader shows the first line. The others it reads when we say so.
-    const then = reader === "waits" ? "read -u 3; cat" : "";
     const shell = `exec 3<&0; exec "$@" > >(read -r; echo "$REPLY"; ${then})`;
     const wrapper = ["bash", "-c", shell, "bash"];
     await using server = await startServer([], { wrapper });
@@ -98,15 +103,75 @@ for (const reader of ["waits", "has gone"]) {
       await server.script.stdoutMatch(/ lines lost\n/);
     }
     server.script.kill();
-    const exit = await server.script.exit();
+    const exit = await within(20, server.script.exit());
+    assert.ok(exit, "the server does not end before its log is read");
     expectExit(exit);
-    if (reader === "has gone") return;
-    const shown = exit.stdout.match(/ connected, | closed, |^stopping, /gm)!;
-    const lost = [...exit.stdout.matchAll(/^(\d+) lines lost$/gm)]
-      .reduce((sum, [, count]) => sum + Number(count), 0);
-    assert.equal(shown.length + lost, 5001, "lines that are lost are counted");
+    if (reader === "waits") expectAllEvents(exit.stdout, 5001);
   });
 }
+
+/** Expects that lines of events, and lines that are lost, are so many together. */
+function expectAllEvents(log: string, count: number): void {
+  const shown = log.match(/ connected, | closed, |^stopping, /gm)!.length;
+  const lost = [...log.matchAll(/^(\d+) lines lost$/gm)]
+    .reduce((sum, [, lines]) => sum + Number(lines), 0);
+  assert.equal(shown + lost, count, "lines that are lost are counted");
+}
+
+Deno.test("ends - lines that a full pipe refuses are counted (python3)", {
+  ignore: windows || !has("python3"),
+}, async () => {
+  // The log goes to a pipe that does not block, and is read when we say so.
+  const program = `
+import os, subprocess, sys, threading
+reader, writer = os.pipe()
+os.set_blocking(writer, False)
+server = subprocess.Popen(sys.argv[1:], stdout=writer)
+os.close(writer)
+def show():
+    while log := os.read(reader, 65536): os.write(1, log)
+os.write(1, os.read(reader, 65536))
+sys.stdin.readline()
+showing = threading.Thread(target=show)
+showing.start()
+sys.stdin.readline()
+server.terminate()
+showing.join()
+sys.exit(server.wait())
+`;
+  const wrapper = ["python3", "-c", program];
+  await using server = await startServer([], { wrapper });
+  const { script, address } = server;
+  for (let client = 0; client < 1500; client++) await talk(address, "a\n");
+  await script.write("\n");
+  let clients = 1500;
+  while (!/ lines lost\n/.test(script.stdout)) { // the next line says it
+    assert.ok(clients < 1600, "nothing is said of lines that are lost");
+    await talk(address, "a\n");
+    clients += 1;
+  }
+  await script.write("\n");
+  const exit = await script.exit();
+  expectExit(exit);
+  expectAllEvents(exit.stdout, 2 * clients + 1);
+});
+
+Deno.test(
+  "ends - a client that was quiet before the signal is not cut at once",
+  {
+    ignore: windows,
+  },
+  async () => {
+    await using server = await startServer();
+    using client = await Deno.connect(server.address);
+    await ask(client, "hello\n");
+    await pause(3000); // no event ends this wait: it is longer than 2.5 s
+    server.script.kill();
+    await server.script.stdoutMatch(/stopping/);
+    await pause(500); // two ticks of the server's clock
+    assert.equal(await ask(client, "still here\n"), "STILL HERE\n");
+  },
+);
 
 Deno.test("ends - the time in which it is suspended is nobody's silence", {
   ignore: windows,
@@ -131,7 +196,7 @@ Deno.test("ends - Ctrl-C in a flood: ten seconds at most (python3)", {
   ignore: windows || !has("python3"),
 }, async () => {
   await using server = await startServer();
-  await using _flood = await startFlood(server.address);
+  await using _flood = await startFlood(server.address, 4);
   await server.script.stdoutMatch(/ connected, 4 open/);
   const signalled = performance.now();
   server.script.kill("SIGINT");

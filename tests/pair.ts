@@ -94,26 +94,33 @@ export async function expectUppercase(
 }
 
 /**
- * Has Python flood a server from four clients that send and read at the same
- * time, quicker than the server both ways: it never has to wait for them.
+ * Has Python flood a server from so many clients that send and read at the same time,
+ * as fast as the server both ways: it seldom has to wait for them.
  */
-export async function startFlood({ port }: Address): Promise<Script> {
+export async function startFlood(
+  { port }: Address,
+  clients: number,
+): Promise<Script> {
   const program = `
-import socket, sys, threading
-text = "ΐ".encode() * 500_000
-def send(client):
-    while True: client.sendall(text)
-def receive(client):
-    buffer = bytearray(1_000_000)
-    while client.recv_into(buffer): pass
-for _ in range(4):
+import selectors, socket, sys, threading
+text = memoryview("ΐ".encode() * 500_000)
+buffer = bytearray(1_000_000)
+selector = selectors.DefaultSelector()
+for _ in range(int(sys.argv[2])):
     client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-    for work in send, receive:
-        threading.Thread(target=work, args=[client], daemon=True).start()
+    client.setblocking(False)
+    selector.register(client, selectors.EVENT_READ | selectors.EVENT_WRITE)
+def flood():
+    while True:
+        for key, events in selector.select():
+            if events & selectors.EVENT_READ: key.fileobj.recv_into(buffer)
+            if events & selectors.EVENT_WRITE: key.fileobj.send(text)
+threading.Thread(target=flood, daemon=True).start()
 print("flooding", flush=True)
 sys.stdin.read()
 `;
-  const script = Script.command(["python3", "-c", program, `${port}`]);
+  const args = [`${port}`, `${clients}`];
+  const script = Script.command(["python3", "-c", program, ...args]);
   await script.stdoutMatch(/flooding/);
   return script;
 }

@@ -6,7 +6,15 @@ import assert from "node:assert/strict";
 import { checks, conform } from "../lib/conformance.ts";
 import { reset, writeAll } from "../lib/parts/tcp.ts";
 import { has } from "./machine.ts";
-import { expectExit, startClient, startServer, TEXT } from "./pair.ts";
+import { listening, Script } from "../lib/parts/process.ts";
+import {
+  changed,
+  expectExit,
+  SERVER,
+  startClient,
+  startServer,
+  TEXT,
+} from "./pair.ts";
 import { ask, exchange, readAll, talk } from "./sockets.ts";
 
 for (const check of checks) {
@@ -73,6 +81,24 @@ Deno.test("server - a longer message is soon answered in one piece", async () =>
     }
     assert.ok(pieces === 1 || round < 2, `${pieces} pieces, round ${round}`);
   }
+});
+
+Deno.test("server - a first message of 3 KB does not rest, a flood does", async () => {
+  await using copy = await changed(
+    SERVER,
+    "  rest ??= untilCalm();",
+    '  if (rest === undefined) log("a rest");\n  rest ??= untilCalm();',
+  );
+  await using server = await listening(
+    Script.start(copy.path, { args: ["--port=0"] }),
+  );
+  for (let client = 0; client < 3; client++) {
+    await exchange(server.address, TEXT.subarray(0, 3000));
+  }
+  await server.script.stdoutMatch(/( closed, [^]*){3}/);
+  assert.doesNotMatch(server.script.stdout, /a rest/);
+  await exchange(server.address, TEXT);
+  await server.script.stdoutMatch(/a rest\n/);
 });
 
 Deno.test("server - half a character before the end of input comes back", async () => {

@@ -66,7 +66,7 @@ const PARTS: Record<
     "python3",
   ],
   "whose turn it is": [
-    "return othersTurn();",
+    "if (count > SMALL_BUFFER) return othersTurn();",
     "",
     "limits - clients that flood do not hold up others",
     /a newcomer waited two seconds/,
@@ -87,7 +87,7 @@ const PARTS: Record<
   "the log: its queue": [
     "  if (logLines.desiredSize! > 0) logLines.write(line);",
     "  if (true) console.log(line);",
-    "ends - a log whose reader waits",
+    "ends - a log whose reader waits stops",
     /the server waits for its log's reader/,
   ],
   "client.ts: the half-close": [
