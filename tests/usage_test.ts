@@ -32,6 +32,9 @@ const MISTAKES: [program: string, typed: string, says: string][] = [
   [LOAD, "--hostname=", "--hostname must not be empty"],
   [LOAD, "--text=klingon", 'not "klingon"'],
   [WATCH, "--port=65536", 'from 0 to 65535, not "65536"'],
+  [WATCH, "--to=7000", "127.0.0.1:7000 is where watch itself listens"],
+  [WATCH, "--to=localhost:7000", "is where watch itself listens"],
+  [WATCH, "--to=[::ffff:127.0.0.1]:7000", "is where watch itself listens"],
   [WATCH, "--to=a:b", 'from 1 to 65535, not "b"'],
 ];
 
