@@ -8,7 +8,10 @@ import { PEERS } from "./machine.ts";
  * Each sends its whole input, half-closes, and prints the reply to the end: what has
  * to be installed, and the command.
  */
-export const OTHER_CLIENTS: Record<string, (port: number) => string[]> = {
+export const OTHER_CLIENTS: Record<
+  string,
+  (port: number | string) => string[]
+> = {
   nc: (port) => [
     "nc",
     ...(Deno.build.os === "darwin" ? [] : ["-N"]), // Apple's does so by itself
