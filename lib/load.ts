@@ -81,7 +81,8 @@ export async function bulk(
   const reply = Buffer.from(source.toUpperCase());
   const blocks = Math.ceil(megabytes * 1e6 / clients / block.length);
 
-  using connections = await hold(address, { connections: clients, timeout });
+  using connections = new Connections(address, timeout);
+  await connections.open(clients);
   const start = performance.now();
   await connections.each(async ({ socket }) => {
     const send = async () => {
@@ -90,7 +91,7 @@ export async function bulk(
     const receive = async () => {
       const buffer = new Uint8Array(BLOCK);
       for (let received = 0; received < blocks; received++) {
-        await connections.receive(socket, reply, buffer);
+        await readReply(socket, reply, buffer, connections.received);
       }
     };
     await Promise.all([send(), receive()]);
@@ -122,8 +123,9 @@ export async function messages(
   address: Address,
   options: LoadOptions = {},
 ): Promise<Messages> {
-  const { seconds = 3 } = options;
-  using connections = await hold(address, options);
+  const { connections: count = 100, seconds = 3, timeout } = options;
+  using connections = new Connections(address, timeout);
+  await connections.open(count);
   const times: number[] = [];
   const begin = performance.now() + WARM_UP;
   const end = begin + 1000 * seconds;
@@ -145,24 +147,6 @@ export async function messages(
   };
 }
 
-/**
- * Opens connections, sends a line on each, reads the reply, and holds them.
- *
- * @throws {Error} if a reply differs or the service closes a connection.
- */
-export async function hold(
-  address: Address,
-  { connections: wanted = 100, timeout = 10 }: LoadOptions = {},
-): Promise<Connections> {
-  using onFailure = new DisposableStack();
-  const connections = onFailure.use(new Connections(timeout));
-  for (let first = 0; first < wanted; first += AT_ONCE) {
-    await connections.open(address, Math.min(AT_ONCE, wanted - first));
-  }
-  onFailure.move();
-  return connections;
-}
-
 // ------------------------------------------------------------ the connections
 
 /**
@@ -182,40 +166,41 @@ export interface Connection {
 /** Connections to a service, closed when they go out of scope. */
 export class Connections implements Disposable {
   readonly #all: Connection[] = [];
-  /** Bytes of replies: a number that stands still when the service does. */
   #received = 0;
   #closed = false;
 
   /** `timeout` is the seconds without a byte until it gives up. */
-  constructor(private readonly timeout: number) {}
+  constructor(
+    private readonly address: Address,
+    private readonly timeout: number = 10,
+  ) {}
 
-  /** Opens so many, and sends a line on each: then the service has accepted it. */
-  async open(address: Address, count: number): Promise<void> {
-    await this.#inTime(Array.from({ length: count }, async () => {
-      const socket = await connect(address, this.timeout);
-      if (this.#closed) return socket.close(); // another one failed
-      socket.setNoDelay();
-      const text = `client ${this.#all.length} sends a line\n`;
-      const line = Buffer.from(text);
-      const reply = Buffer.from(text.toUpperCase());
-      const buffer = new Uint8Array(reply.length);
-      const askLine = async () => {
-        await writeAll(socket, line);
-        await this.receive(socket, reply, buffer);
-      };
-      this.#all.push({ socket, askLine });
-      await askLine();
-    }));
+  /** Opens so many more, and sends a line on each: then the service has accepted it. */
+  async open(count: number): Promise<void> {
+    for (let rest = count; rest > 0; rest -= AT_ONCE) {
+      const length = Math.min(AT_ONCE, rest);
+      await this.#inTime(Array.from({ length }, () => this.#openOne()));
+    }
   }
 
-  /** Reads a whole reply. */
-  async receive(
-    socket: Deno.TcpConn,
-    reply: Uint8Array,
-    buffer: Uint8Array,
-  ): Promise<void> {
-    await readReply(socket, reply, buffer, (count) => this.#received += count);
+  async #openOne(): Promise<void> {
+    const socket = await connect(this.address, this.timeout);
+    if (this.#closed) return socket.close(); // another one failed
+    socket.setNoDelay();
+    const text = `client ${this.#all.length} sends a line\n`;
+    const line = Buffer.from(text);
+    const reply = Buffer.from(text.toUpperCase());
+    const buffer = new Uint8Array(reply.length);
+    const askLine = async () => {
+      await writeAll(socket, line);
+      await readReply(socket, reply, buffer, this.received);
+    };
+    this.#all.push({ socket, askLine });
+    await askLine();
   }
+
+  /** Counts bytes of replies: the number stands still when the service does. */
+  readonly received = (count: number): unknown => this.#received += count;
 
   /** Does the same on all connections at the same time. */
   async each(work: (connection: Connection) => Promise<void>): Promise<void> {

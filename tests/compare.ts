@@ -16,7 +16,7 @@
 import { Buffer } from "node:buffer";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { bulk, hold, messages } from "../lib/load.ts";
+import { bulk, Connections, messages } from "../lib/load.ts";
 import {
   help,
   messageOf,
@@ -108,9 +108,10 @@ const SERVER_LOADS: Record<string, Measure> = {
   "quiet client: KB": async (_, command) => {
     await using server = await listening(start(command));
     const { address, script: { pid } } = server;
-    using _one = await hold(address, { connections: 1 });
+    using connections = new Connections(address, 30);
+    await connections.open(1);
     const before = memory(pid, "VmRSS");
-    using _all = await hold(address, { connections: 8000, timeout: 30 });
+    await connections.open(8000);
     return (memory(pid, "VmRSS") - before) / 8000 / 1000;
   },
 };
