@@ -9,7 +9,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { listening, run, Script, type Server } from "../lib/parts/process.ts";
-import { type Address, reset } from "../lib/parts/tcp.ts";
+import { type Address, format, reset } from "../lib/parts/tcp.ts";
 import { within } from "../lib/parts/waits.ts";
 import { freePort, has } from "./machine.ts";
 import { OTHER_CLIENTS } from "./other_clients.ts";
@@ -35,11 +35,8 @@ import {
 const WATCH = join(ROOT, "lib", "watch.ts");
 
 /** Watches a server on a free port. */
-function startWatch(
-  { hostname, port }: Address,
-  options: string[] = [],
-): Promise<Server> {
-  const args = ["--port=0", `--to=${hostname}:${port}`];
+function startWatch(to: Address, ...options: string[]): Promise<Server> {
+  const args = ["--port=0", `--to=${format(to)}`];
   const permissions = ["--allow-net", ...options];
   return listening(Script.start(WATCH, { args, permissions }));
 }
@@ -133,7 +130,7 @@ Deno.test("watch - a Deno that cannot reset closes the other side, and says so",
   });
   const older = 'data:text/javascript,import { Socket } from "node:net";' +
     "delete Socket.prototype.resetAndDestroy;";
-  await using watch = await startWatch(server.address, [`--preload=${older}`]);
+  await using watch = await startWatch(server.address, `--preload=${older}`);
   await reset(watch.address, (_send, reply) => reply);
   assert.equal((await within(10, closed.promise))?.length, 0);
   await reset(watch.address, (_send, reply) => reply); // it still runs
