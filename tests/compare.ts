@@ -99,8 +99,8 @@ const SERVER_LOADS: Record<string, Measure> = {
   "bulk, 8 clients: MB/s": (address) => bulk(address, { clients: 8 }),
   "one message: µs": async (address) =>
     (await messages(address, { connections: 1 })).median,
-  "first message, 200 bytes: µs": firstMessage(200),
-  "first message, 3 KB: µs": firstMessage(3000),
+  "first message of 200 B: µs": firstMessage(200),
+  "first message of 3 KB: µs": firstMessage(3000),
   "100 clients: kmsg/s": async (address) =>
     (await messages(address, { connections: 100 })).messagesPerSecond / 1000,
   "2000 clients: kmsg/s": async (address) =>
