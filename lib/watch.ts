@@ -96,9 +96,7 @@ async function main({ port, to }: ReturnType<typeof parse>): Promise<void> {
     console.log(`listening on ${HOSTNAME}:${port}`);
     console.log(`watching ${format(to)}`);
     console.log(`give your client port ${port} instead`);
-    if (!CAN_RESET) {
-      console.log("this Deno cannot reset: a reset is passed on as a close");
-    }
+    if (!CAN_RESET) console.log("this Deno passes a reset on as a close");
   });
 }
 
@@ -152,24 +150,19 @@ class Session {
     );
   }
 
-  #drawConnect({ port }: Address) {
-    const left = `client port ${this.#client.remotePort}`.padEnd(34);
-    this.#print(`${left}passive open: server port ${port}`);
-    this.#draw(this.#client, "connect()", "active open", "accept()");
-  }
-
   /** Passes everything on both ways, with its end and with backpressure. */
-  #connected(to: Address) {
+  #connected({ port }: Address) {
     const [client, server] = [this.#client, this.#server];
-    this.#drawConnect(to);
+    const left = `client port ${client.remotePort}`.padEnd(34);
+    this.#print(`${left}passive open: server port ${port}`);
+    this.#draw(client, "connect()", "active open", "accept()");
     server.on("error", () => this.#reset(server, client));
     for (const [side, other] of [[client, server], [server, client]] as const) {
       side.on("data", (chunk: Buffer) => {
-        const now = performance.now();
         if (side !== this.#lastToSend) this.#drawReads();
         this.#lastToSend = side;
         if (this.#reads.push(chunk) > 1) return;
-        this.#since = now;
+        this.#since = performance.now();
         this.#together.refresh();
       });
       side.on("end", () => {
@@ -183,15 +176,13 @@ class Session {
 
   #notConnected(to: Address, error: Error & { code?: string }) {
     if (error.code === "ECONNRESET") { // the server has accepted, and reset at once
-      this.#drawConnect(to);
+      this.#connected(to);
       return this.#reset(this.#server, this.#client);
     }
     this.#draw(this.#client, "connect()", "X");
-    this.#print(
-      error.code === "ECONNREFUSED"
-        ? `no server at ${format(to)}: start it first`
-        : `no connection to ${format(to)}: ${messageOf(error)}`,
-    );
+    const isRefused = error.code === "ECONNREFUSED";
+    const why = isRefused ? "start it first" : messageOf(error);
+    this.#print(`no server at ${format(to)}: ${why}`);
     this.#client.destroy();
   }
 

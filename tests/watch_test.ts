@@ -134,7 +134,7 @@ Deno.test("watch - a Deno that cannot reset closes the other side, and says so",
   await reset(watch.address, (_send, reply) => reply);
   assert.equal((await within(10, closed.promise))?.length, 0);
   await reset(watch.address, (_send, reply) => reply); // it still runs
-  await watch.script.stdoutMatch(/ cannot reset[^]*^#2 .* client broke off/m);
+  await watch.script.stdoutMatch(/ as a close$[^]*^#2 .* client broke off/m);
 });
 
 Deno.test("watch - cannot listen: one line, exit code 1", async () => {
@@ -233,9 +233,7 @@ Deno.test("watch - no server: the client is let go, and the line says what to do
   using client = await Deno.connect(watch.address);
   const reply = await within(10, readAll(client));
   assert.equal(reply?.length, 0, "the client is not let go");
-  await watch.script.stdoutMatch(
-    new RegExp(`no server at 127\\.0\\.0\\.1:${port}: start it first$`, "m"),
-  );
+  await watch.script.stdoutMatch(/ no server at 127\S+: start it first$/m);
 });
 
 Deno.test({
