@@ -75,11 +75,11 @@ Deno.test("usage - --help goes to standard output, with all options and no other
       const shown = exit.stdout.matchAll(/^ +(?:-[a-z], +)?--([a-z-]+)/gm);
       const source = await Deno.readTextFile(program);
       const read = source.matchAll(/^ +"?([a-z-]+)"?: \{\s*type: "/gm);
+      const common = source.includes("...COMMON") ? Object.keys(COMMON) : [];
       const names = [...read].map(([, name]) => name!);
-      if (source.includes("...COMMON")) names.push(...Object.keys(COMMON));
       assert.deepEqual(
-        [...shown].map(([, name]) => name!).toSorted(),
-        names.toSorted(),
+        new Set([...shown].map(([, name]) => name!)),
+        new Set([...common, ...names]),
       );
     });
   }
