@@ -17,6 +17,7 @@ import { parseArgs } from "node:util";
 import {
   COMMON,
   fail,
+  help,
   messageOf,
   noService,
   readAddress,
@@ -28,11 +29,11 @@ import {
   connect,
   format,
   NoConnection,
+  readReply,
   writeAll,
 } from "./parts/tcp.ts";
 import { within } from "./parts/waits.ts";
 import { lines, SENTENCES } from "./parts/texts.ts";
-import { difference } from "./parts/words.ts";
 
 /** How much load; each measurement takes what it needs. */
 export interface LoadOptions {
@@ -60,9 +61,6 @@ export interface Messages {
   percentile99: number;
 }
 
-/** The service answered, and not with the uppercase of what it was sent. */
-export class WrongReply extends Error {}
-
 /** Bytes of text that are sent again and again, and most that one read takes. */
 const BLOCK = 256 * 1024;
 
@@ -71,7 +69,7 @@ const BLOCK = 256 * 1024;
  *
  * @returns Millions of bytes sent a second, all clients together, from the first
  * byte sent to the last byte of a reply.
- * @throws {WrongReply} if a reply differs, ends early or goes on too long.
+ * @throws {Error} if a reply differs, ends early or goes on too long.
  */
 export async function bulk(
   address: Address,
@@ -83,7 +81,8 @@ export async function bulk(
   const reply = Buffer.from(source.toUpperCase());
   const blocks = Math.ceil(megabytes * 1e6 / clients / block.length);
 
-  using connections = await hold(address, { connections: clients, timeout });
+  using connections = new Connections(address, timeout);
+  await connections.open(clients);
   const start = performance.now();
   await connections.each(async ({ socket }) => {
     const send = async () => {
@@ -92,7 +91,7 @@ export async function bulk(
     const receive = async () => {
       const buffer = new Uint8Array(BLOCK);
       for (let received = 0; received < blocks; received++) {
-        await connections.receive(socket, reply, buffer);
+        await readReply(socket, reply, buffer, connections.received);
       }
     };
     await Promise.all([send(), receive()]);
@@ -102,7 +101,7 @@ export async function bulk(
     await socket.closeWrite();
     const count = await socket.read(new Uint8Array(100));
     if (count === null) return;
-    throw new WrongReply("wrong reply: more came after its end");
+    throw new Error("wrong reply: more came after its end");
   });
   return clients * blocks * block.length / 1e6 / seconds;
 }
@@ -118,14 +117,15 @@ const WARM_UP = 300;
  * client is a wrong one. Round trips are timed from before the write to after
  * the read, both of which cost this program some microseconds.
  *
- * @throws {WrongReply} if a reply differs or the service closes a connection.
+ * @throws {Error} if a reply differs or the service closes a connection.
  */
 export async function messages(
   address: Address,
   options: LoadOptions = {},
 ): Promise<Messages> {
-  const { seconds = 3 } = options;
-  using connections = await hold(address, options);
+  const { connections: count = 100, seconds = 3, timeout } = options;
+  using connections = new Connections(address, timeout);
+  await connections.open(count);
   const times: number[] = [];
   const begin = performance.now() + WARM_UP;
   const end = begin + 1000 * seconds;
@@ -147,24 +147,6 @@ export async function messages(
   };
 }
 
-/**
- * Opens connections, sends a line on each, reads the reply, and holds them.
- *
- * @throws {WrongReply} if a reply differs or the service closes a connection.
- */
-export async function hold(
-  address: Address,
-  { connections: wanted = 100, timeout = 10 }: LoadOptions = {},
-): Promise<Connections> {
-  using onFailure = new DisposableStack();
-  const connections = onFailure.use(new Connections(timeout));
-  for (let first = 0; first < wanted; first += AT_ONCE) {
-    await connections.open(address, Math.min(AT_ONCE, wanted - first));
-  }
-  onFailure.move();
-  return connections;
-}
-
 // ------------------------------------------------------------ the connections
 
 /**
@@ -184,54 +166,41 @@ export interface Connection {
 /** Connections to a service, closed when they go out of scope. */
 export class Connections implements Disposable {
   readonly #all: Connection[] = [];
-  /** Bytes of replies: a number that stands still when the service does. */
   #received = 0;
   #closed = false;
 
   /** `timeout` is the seconds without a byte until it gives up. */
-  constructor(private readonly timeout: number) {}
+  constructor(
+    private readonly address: Address,
+    private readonly timeout: number = 10,
+  ) {}
 
-  /** Opens so many, and sends a line on each: then the service has accepted it. */
-  async open(address: Address, count: number): Promise<void> {
-    await this.#inTime(Array.from({ length: count }, async () => {
-      const socket = await connect(address, this.timeout);
-      if (this.#closed) return socket.close(); // another one failed
-      socket.setNoDelay();
-      const text = `client ${this.#all.length} sends a line\n`;
-      const line = Buffer.from(text);
-      const reply = Buffer.from(text.toUpperCase());
-      const buffer = new Uint8Array(reply.length);
-      const askLine = async () => {
-        await writeAll(socket, line);
-        await this.receive(socket, reply, buffer);
-      };
-      this.#all.push({ socket, askLine });
-      await askLine();
-    }));
-  }
-
-  /** Reads a whole reply; throws {@linkcode WrongReply} if it is another. */
-  async receive(
-    socket: Deno.TcpConn,
-    reply: Buffer,
-    buffer: Uint8Array,
-  ): Promise<void> {
-    for (let at = 0; at < reply.length;) {
-      const count = await socket.read(buffer.subarray(0, reply.length - at));
-      if (count === null) {
-        const came = `${at} of ${reply.length} bytes of a reply`;
-        throw new WrongReply(`the service closed a connection after ${came}`);
-      }
-      const bytes = buffer.subarray(0, count);
-      const wanted = reply.subarray(at, at + count);
-      // memcmp() inside: 30 GB/s and more; a loop in JavaScript made 2 to 3.
-      if (Buffer.compare(bytes, wanted) !== 0) {
-        throw new WrongReply(`wrong reply: ${difference(bytes, wanted, at)}`);
-      }
-      at += count;
-      this.#received += count;
+  /** Opens so many more, and sends a line on each: then the service has accepted it. */
+  async open(count: number): Promise<void> {
+    for (let rest = count; rest > 0; rest -= AT_ONCE) {
+      const length = Math.min(AT_ONCE, rest);
+      await this.#inTime(Array.from({ length }, () => this.#openOne()));
     }
   }
+
+  async #openOne(): Promise<void> {
+    const socket = await connect(this.address, this.timeout);
+    if (this.#closed) return socket.close(); // another one failed
+    socket.setNoDelay();
+    const text = `client ${this.#all.length} sends a line\n`;
+    const line = Buffer.from(text);
+    const reply = Buffer.from(text.toUpperCase());
+    const buffer = new Uint8Array(reply.length);
+    const askLine = async () => {
+      await writeAll(socket, line);
+      await readReply(socket, reply, buffer, this.received);
+    };
+    this.#all.push({ socket, askLine });
+    await askLine();
+  }
+
+  /** Counts bytes of replies: the number stands still when the service does. */
+  readonly received = (count: number): unknown => this.#received += count;
 
   /** Does the same on all connections at the same time. */
   async each(work: (connection: Connection) => Promise<void>): Promise<void> {
@@ -319,10 +288,7 @@ function parse() {
       connections: { type: "string", default: "1,100" },
     },
   });
-  if (values.help) {
-    console.log(USAGE);
-    Deno.exit(0);
-  }
+  if (values.help) help(USAGE);
   const texts = values.text.split(",");
   const known = Object.keys(SENTENCES);
   const unknown = texts.find((name) => !known.includes(name));

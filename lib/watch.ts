@@ -15,12 +15,20 @@
  */
 
 import { Buffer } from "node:buffer";
+import { lookup } from "node:dns/promises";
 import { once } from "node:events";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import {
+  type AddressInfo,
+  BlockList,
+  connect,
+  createServer,
+  Socket,
+} from "node:net";
 import { setTimeout } from "node:timers";
 import { parseArgs } from "node:util";
 import {
   fail,
+  help,
   messageOf,
   readOptions,
   wholeNumber,
@@ -37,12 +45,16 @@ Usage: deno run --allow-net lib/watch.ts [options]
       --to [HOST:]PORT   where the server listens (6789)
   -h, --help`;
 
+/** Where watch listens: only programs on this machine are its clients. */
+const HOSTNAME = "127.0.0.1";
 /** Milliseconds after which a silence is explained. */
 const SILENCE = 3000;
 /** Milliseconds: a text that is written byte by byte becomes one line. */
 const TOGETHER = 10;
 /** Half-close stays half-close, and small messages do not wait. */
 const AS_IT_IS = { allowHalfOpen: true, noDelay: true };
+/** Deno up to 2.7.9 cannot: there the other side's connection is closed. */
+const CAN_RESET = "resetAndDestroy" in Socket.prototype;
 
 /** Reads the command line. */
 function parse() {
@@ -53,31 +65,51 @@ function parse() {
       help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    console.log(USAGE);
-    Deno.exit(0);
-  }
+  if (values.help) help(USAGE);
   // PORT, HOST:PORT or [IPV6]:PORT.
   const [, host, toPort] = values.to.match(/^(?:\[?(.*?)\]?:)?([^:]*)$/s)!;
   return {
     port: wholeNumber("--port", values.port, 0, 65535),
     to: {
-      hostname: host || "127.0.0.1",
+      hostname: host || HOSTNAME,
       port: wholeNumber("--to", toPort, 1, 65535),
     },
   };
 }
 
 /** Listens, and watches each client that comes. */
-function main({ port, to }: ReturnType<typeof parse>): void {
+async function main({ port, to }: ReturnType<typeof parse>): Promise<void> {
+  if (to.port === port && await isHere(to.hostname)) {
+    const why = `--to ${format(to)} is where watch itself listens`;
+    fail("watch", `${why} (--help shows the options)`, 2);
+  }
+  try {
+    // This says what is wrong. The server of `node:net` has no words for some errors,
+    // and without permission it ends in a stack trace.
+    Deno.listen({ hostname: HOSTNAME, port }).close();
+  } catch (error) {
+    fail("watch", `cannot listen on ${HOSTNAME}:${port}: ${messageOf(error)}`);
+  }
   const listener = createServer(AS_IT_IS, (client) => new Session(client, to));
-  listener.on("error", (error) => fail("watch", messageOf(error)));
-  listener.listen(port, "127.0.0.1", () => {
+  listener.listen(port, HOSTNAME, () => {
     const { port } = listener.address() as AddressInfo;
-    console.log(`listening on 127.0.0.1:${port}`);
+    console.log(`listening on ${HOSTNAME}:${port}`);
     console.log(`watching ${format(to)}`);
     console.log(`give your client port ${port} instead`);
+    if (!CAN_RESET) console.log("this Deno passes a reset on as a close");
   });
+}
+
+/** Whether a connection to this name comes to the address where watch listens. */
+async function isHere(name: string): Promise<boolean> {
+  const here = new BlockList(); // it knows an address in all spellings
+  here.addAddress(HOSTNAME);
+  here.addAddress("0.0.0.0"); // the system takes it for 127.0.0.1
+  // A name that nobody knows has no address: each session will say so.
+  const found = await lookup(name, { all: true }).catch(() => []);
+  return found.some(({ address, family }) =>
+    here.check(address, family === 6 ? "ipv6" : "ipv4")
+  );
 }
 
 // ------------------------------------------------------------- one connection
@@ -112,15 +144,14 @@ class Session {
     sessions.add(this);
     client.on("close", () => sessions.delete(this));
     client.on("error", () => this.#reset(client, server));
-    once(server, "connect").then(() => this.#connected(to.port), ({ code }) => {
-      this.#draw(client, "connect()", "X");
-      this.#print(`no server at ${format(to)} (${code}): start it first`);
-      client.destroy();
-    });
+    once(server, "connect").then(
+      () => this.#connected(to),
+      (error) => this.#notConnected(to, error),
+    );
   }
 
   /** Passes everything on both ways, with its end and with backpressure. */
-  #connected(port: number) {
+  #connected({ port }: Address) {
     const [client, server] = [this.#client, this.#server];
     const left = `client port ${client.remotePort}`.padEnd(34);
     this.#print(`${left}passive open: server port ${port}`);
@@ -128,11 +159,10 @@ class Session {
     server.on("error", () => this.#reset(server, client));
     for (const [side, other] of [[client, server], [server, client]] as const) {
       side.on("data", (chunk: Buffer) => {
-        const now = performance.now();
         if (side !== this.#lastToSend) this.#drawReads();
         this.#lastToSend = side;
         if (this.#reads.push(chunk) > 1) return;
-        this.#since = now;
+        this.#since = performance.now();
         this.#together.refresh();
       });
       side.on("end", () => {
@@ -144,12 +174,25 @@ class Session {
     }
   }
 
+  #notConnected(to: Address, error: Error & { code?: string }) {
+    if (error.code === "ECONNRESET") { // the server has accepted, and reset at once
+      this.#connected(to);
+      return this.#reset(this.#server, this.#client);
+    }
+    this.#draw(this.#client, "connect()", "X");
+    const isRefused = error.code === "ECONNREFUSED";
+    const why = isRefused ? "start it first" : messageOf(error);
+    this.#print(`no server at ${format(to)}: ${why}`);
+    this.#client.destroy();
+  }
+
   /** One side has reset its connection: so is the other one's. */
   #reset(side: Socket, other: Socket) {
     this.#draw(side, "reset", "RST");
     const who = side === this.#client ? "client" : "server";
     this.#print(`the ${who} broke off: it died, or closed with bytes unread`);
-    other.resetAndDestroy();
+    if (CAN_RESET) other.resetAndDestroy();
+    else other.destroy();
   }
 
   /** What holds the connection, out of what was seen. */
@@ -234,4 +277,4 @@ function columns(text: string): number {
     .length;
 }
 
-if (import.meta.main) main(readOptions("watch", parse));
+if (import.meta.main) await main(readOptions("watch", parse));

@@ -7,20 +7,29 @@
  *     deno task compare                                      # everything
  *     deno task compare --load bulk --programs server.ts,node --rounds 1
  *
- * `--load` is a part of the titles of rows. All take turns within a round, so that
- * whatever else the machine does hits all of them. Every reply of a server is
- * compared with the right one.
+ * All take turns within a round, so that whatever else the machine does hits all of
+ * them. Every reply of a server is compared with the right one.
  *
  * @module
  */
 
+import { Buffer } from "node:buffer";
+import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { bulk, hold, messages } from "../lib/load.ts";
+import { bulk, Connections, messages } from "../lib/load.ts";
+import {
+  help,
+  messageOf,
+  readOptions,
+  wholeNumber,
+} from "../lib/parts/command_line.ts";
 import { listening, run, Script } from "../lib/parts/process.ts";
-import type { Address } from "../lib/parts/tcp.ts";
-import { messageOf } from "../lib/parts/command_line.ts";
+import { type Address, readReply, writeAll } from "../lib/parts/tcp.ts";
+import { lines } from "../lib/parts/texts.ts";
 import { has, memory, temporaryFolder } from "./machine.ts";
+import { OTHER_CLIENTS } from "./other_clients.ts";
 import { CLIENT, SERVER } from "./pair.ts";
+import { progress } from "./progress.ts";
 
 // ------------------------------------------------------------------- programs
 
@@ -65,11 +74,10 @@ const SERVERS: Record<string, Program> = {
 /** Ours is the first. */
 const CLIENTS: Record<string, Program> = {
   "client.ts": { command: `${DENO} "$CLIENT" --port $PORT` },
-  nc: { command: "nc -N 127.0.0.1 $PORT" },
-  // -t is how long it waits for replies after the end of its input.
-  socat: { command: "socat -t 60 - TCP:127.0.0.1:$PORT" },
-  ncat: { command: "ncat 127.0.0.1 $PORT" },
 };
+for (const name of ["nc", "socat", "ncat"]) {
+  CLIENTS[name] = { command: OTHER_CLIENTS[name]("$PORT").join(" ") };
+}
 
 function start(command: string, port = 0): Script {
   return Script.command(["sh", "-c", `exec ${command}`], {
@@ -91,6 +99,8 @@ const SERVER_LOADS: Record<string, Measure> = {
   "bulk, 8 clients: MB/s": (address) => bulk(address, { clients: 8 }),
   "one message: µs": async (address) =>
     (await messages(address, { connections: 1 })).median,
+  "first message of 200 B: µs": firstMessage(200),
+  "first message of 3 KB: µs": firstMessage(3000),
   "100 clients: kmsg/s": async (address) =>
     (await messages(address, { connections: 100 })).messagesPerSecond / 1000,
   "2000 clients: kmsg/s": async (address) =>
@@ -98,12 +108,32 @@ const SERVER_LOADS: Record<string, Measure> = {
   "quiet client: KB": async (_, command) => {
     await using server = await listening(start(command));
     const { address, script: { pid } } = server;
-    using _one = await hold(address, { connections: 1 });
+    using connections = new Connections(address, 30);
+    await connections.open(1);
     const before = memory(pid, "VmRSS");
-    using _all = await hold(address, { connections: 8000, timeout: 30 });
+    await connections.open(8000);
     return (memory(pid, "VmRSS") - before) / 8000 / 1000;
   },
 };
+
+/** The reply to the first message of a new client, while the server has no other. */
+function firstMessage(size: number): Measure {
+  const text = lines("ascii", size);
+  const reply = Buffer.from(text.toUpperCase());
+  return async (address) => {
+    const times = [];
+    while (times.length < 9) {
+      await pause(150); // nothing goes on: the server is idle
+      using socket = await Deno.connect(address);
+      socket.setNoDelay();
+      const begin = performance.now();
+      await writeAll(socket, Buffer.from(text));
+      await readReply(socket, reply, new Uint8Array(reply.length));
+      times.push(1000 * (performance.now() - begin));
+    }
+    return median(times);
+  };
+}
 
 const CLIENT_LOADS: Record<string, Measure> = {
   "300 MB from a file: s": async ({ port }, command) => {
@@ -138,13 +168,14 @@ async function startAll(
 ): Promise<(Program & { name: string; address: Address })[]> {
   const entrants = [];
   for (const [name, program] of Object.entries(programs)) {
-    if (values.programs?.split(",").includes(name) === false) continue;
+    if (!options.programs.includes(name)) continue;
     const { build, command } = program;
     const [needed] = (build ?? command).split(" ");
     if (needed !== '"$DENO"' && !has(needed)) {
       console.error(`${name} is left out: there is no ${needed} here`);
       continue;
     }
+    progress(`${name} starts`);
     if (build) await run(start(build));
     const server = programs === SERVERS ? program : SERVERS["server.ts"];
     const { address } = running.use(await listening(start(server.command)));
@@ -161,17 +192,19 @@ async function compare(
   allLoads: Record<string, Measure>,
 ): Promise<void> {
   const loads = Object.entries(allLoads)
-    .filter(([title]) => title.includes(values.load));
+    .filter(([title]) => title.includes(options.load));
   if (loads.length === 0) return;
   await using running = new AsyncDisposableStack();
   const entrants = await startAll(programs, running);
+  if (entrants.length === 0) return;
+  let left = options.rounds * loads.length * entrants.length;
   // Of each load, of each of them, in each round; NaN where there is none.
   const figures = loads.map(() => entrants.map((): number[] => []));
-  for (let round = 1; round <= Number(values.rounds); round++) {
-    console.error(`round ${round} of ${values.rounds}`);
+  for (let round = 1; round <= options.rounds; round++) {
     for (const [row, [title, measure]] of loads.entries()) {
       for (const [column, entrant] of entrants.entries()) {
         const { name, command, address, without } = entrant;
+        progress(`${title}, ${name}; measurements left: ${left--}`);
         const figure = without?.test(title)
           ? NaN
           : await measure(address, command).catch((error) => {
@@ -182,6 +215,7 @@ async function compare(
       }
     }
   }
+  progress("");
   const table = [
     ["median", ...entrants.map(({ name }) => name)],
     ["---", ...entrants.map(() => "---:")],
@@ -217,14 +251,50 @@ function number(figure: number): string {
 
 // -------------------------------------------------------------------- program
 
-const { values } = parseArgs({
-  options: {
-    load: { type: "string", default: "" },
-    programs: { type: "string" },
-    rounds: { type: "string", default: "3" },
-  },
-});
+const PROGRAMS = Object.keys({ ...SERVERS, ...CLIENTS });
+const TITLES = Object.keys({ ...SERVER_LOADS, ...CLIENT_LOADS });
 
+const USAGE =
+  `Compares server.ts and client.ts with what one would take instead.
+
+Usage: deno task compare [options]
+
+  --load TEXT      only the rows that have this text in their title
+  --programs LIST  only these (commas, no spaces)
+  --rounds N       how often each load is given (default 3); medians are shown
+  -h, --help       show this
+
+Programs: ${PROGRAMS.join(", ")}
+Titles:   ${TITLES.join("\n          ")}`;
+
+/** Reads the options, or ends the process after help. */
+function parse() {
+  const { values } = parseArgs({
+    options: {
+      load: { type: "string", default: "" },
+      programs: { type: "string", default: `${PROGRAMS}` },
+      rounds: { type: "string", default: "3" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) help(USAGE);
+  const { load } = values;
+  if (!TITLES.some((title) => title.includes(load))) {
+    throw new Error(`--load ${JSON.stringify(load)} is in no title`);
+  }
+  const programs = values.programs.split(",");
+  const unknown = programs.find((name) => !PROGRAMS.includes(name));
+  if (unknown !== undefined) {
+    throw new Error(`--programs ${JSON.stringify(unknown)} is not known`);
+  }
+  return {
+    load,
+    programs,
+    rounds: wholeNumber("--rounds", values.rounds, 1, 1000),
+  };
+}
+
+const options = readOptions("compare", parse);
 await using scratch = await temporaryFolder();
 /** Holds what is compiled, and the file that clients send. */
 const SCRATCH = scratch.path;

@@ -3,7 +3,8 @@
 /** `server.ts` with other people's clients, where they are installed. */
 
 import { Script } from "../lib/parts/process.ts";
-import { CLIENTS, has } from "./machine.ts";
+import { has } from "./machine.ts";
+import { OTHER_CLIENTS } from "./other_clients.ts";
 import { expectUppercase, startServer } from "./pair.ts";
 
 const TEXT = "perché no? ß 😀\n".repeat(1000);
@@ -14,7 +15,9 @@ const bash = (port: number) => [
   `${port}`,
 ];
 
-for (const [program, command] of [...CLIENTS, ["bash", bash] as const]) {
+for (
+  const [program, command] of Object.entries({ ...OTHER_CLIENTS, bash })
+) {
   Deno.test(`server - every byte to ${program}`, {
     ignore: !has(program),
   }, async () => {

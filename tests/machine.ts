@@ -7,23 +7,6 @@ import { delimiter, join } from "node:path";
 /** The folder of ordinary servers and clients, in several languages. */
 export const PEERS: string = join(import.meta.dirname!, "peers");
 
-/**
- * Clients that send their whole input, half-close, and print the reply to the end:
- * what has to be installed, and the command.
- */
-export const CLIENTS: [string, (port: number) => string[]][] = [
-  ["nc", (port) => [
-    "nc",
-    ...(Deno.build.os === "darwin" ? [] : ["-N"]), // Apple's does so by itself
-    ...["127.0.0.1", `${port}`],
-  ]],
-  ["ncat", (port) => ["ncat", "127.0.0.1", `${port}`]],
-  // -t is how long it waits for replies after the end of its input.
-  ["socat", (port) => ["socat", "-t", "10", "-", `TCP:127.0.0.1:${port}`]],
-  ["python3", (port) => ["python3", `${PEERS}/client.py`, `${port}`]],
-  ["java", (port) => ["java", `${PEERS}/Client.java`, `${port}`]],
-];
-
 /** A wrapper that gives a command a terminal; it is written in Python. */
 export const TERMINAL = [
   "python3",

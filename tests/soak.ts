@@ -21,12 +21,14 @@ import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { type Address, reset, writeAll } from "../lib/parts/tcp.ts";
-import { within } from "../lib/parts/waits.ts";
+import { help, readOptions } from "../lib/parts/command_line.ts";
+import { type Address, readReply, reset, writeAll } from "../lib/parts/tcp.ts";
 import { lines, SENTENCES } from "../lib/parts/texts.ts";
-import { difference } from "../lib/parts/words.ts";
+import { within } from "../lib/parts/waits.ts";
+import { number } from "../lib/parts/words.ts";
 import { freePort, memory } from "./machine.ts";
 import { SERVER } from "./pair.ts";
+import { progress } from "./progress.ts";
 import { readAll } from "./sockets.ts";
 
 /**
@@ -38,6 +40,35 @@ const MOST_MEMORY = 240;
 
 /** Bytes of replies that were compared. */
 let verified = 0;
+
+// -------------------------------------------------------------------- options
+
+const USAGE = `Runs clients of every kind at once against one server.ts.
+
+Usage: deno task soak [options]
+
+  --minutes N   how long, such as 0.5 (default 4)
+  -h, --help    show this
+
+It ends at the first fault, with exit code 1.`;
+
+/** Reads the options, or ends the process after help. */
+function parse() {
+  const { values } = parseArgs({
+    options: {
+      minutes: { type: "string", default: "4" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) help(USAGE);
+  const isNumber = /^[0-9]+(\.[0-9]+)?$/.test(values.minutes);
+  const minutes = isNumber ? Number(values.minutes) : 0;
+  if (minutes > 0) return { minutes };
+  const given = JSON.stringify(values.minutes);
+  throw new Error(`--minutes must be a number above 0, not ${given}`);
+}
+
+const { minutes } = readOptions("soak", parse);
 
 // ---------------------------------------------------------------------- texts
 
@@ -77,13 +108,13 @@ type Kind = [atOnce: number, run: (address: Address) => Promise<unknown>];
 
 const KINDS: Record<string, Kind> = {
   "send and read at the same time": [12, (address) => sendAndRead(address)],
-  "read slowly": [4, (address) => sendAndRead(address, () => pause(some(20)))],
+  "read slowly": [4, (address) => sendAndRead(address, true)],
   "talk, line by line": [20, async (address) => {
     using socket = await Deno.connect(address);
     for (let line = some(200); line >= 0; line--) {
       const { text, reply } = someLines(1);
       await writeAll(socket, text);
-      await expectBytes(socket, reply);
+      await receive(socket, reply);
     }
   }],
   "say nothing": [20, async (address) => {
@@ -112,10 +143,7 @@ const KINDS: Record<string, Kind> = {
 };
 
 /** Sends many lines, ends that side, and compares the whole reply. */
-async function sendAndRead(
-  address: Address,
-  beforeRead?: () => Promise<unknown>,
-): Promise<void> {
+async function sendAndRead(address: Address, slowly = false): Promise<void> {
   using socket = await Deno.connect(address);
   const { text, reply } = someLines(5000);
   const send = async () => {
@@ -126,30 +154,21 @@ async function sendAndRead(
     }
     await socket.closeWrite();
   };
-  await Promise.all([send(), expectBytes(socket, reply, beforeRead)]);
+  await Promise.all([send(), receive(socket, reply, slowly)]);
   const more = await socket.read(new Uint8Array(1));
   assert.equal(more, null, "more bytes than the reply has");
 }
 
-/** Reads until the reply is there and compares every byte. */
-async function expectBytes(
+/** Reads a whole reply and compares every byte. */
+function receive(
   socket: Deno.TcpConn,
   reply: Uint8Array,
-  beforeRead?: () => Promise<unknown>,
+  slowly = false,
 ): Promise<void> {
-  const buffer = new Uint8Array(64 * 1024);
-  for (let at = 0; at < reply.length;) {
-    await beforeRead?.();
-    const count = await socket.read(buffer);
-    assert.ok(count, `only ${at} of ${reply.length} bytes came`);
-    const came = buffer.subarray(0, count);
-    const expected = reply.subarray(at, at + count);
-    if (Buffer.compare(came, expected) !== 0) {
-      throw new Error(difference(came, expected, at));
-    }
-    at += count;
+  return readReply(socket, reply, new Uint8Array(64 * 1024), (count) => {
     verified += count;
-  }
+    if (slowly) return pause(some(20));
+  });
 }
 
 // --------------------------------------------------------------------- server
@@ -181,11 +200,6 @@ const descriptorsBefore = descriptors();
 
 // -------------------------------------------------------------------- program
 
-const { values } = parseArgs({
-  options: { minutes: { type: "string", default: "4" } },
-});
-const minutes = Number(values.minutes);
-assert.ok(minutes > 0, "--minutes is to be a number");
 const end = performance.now() + 60_000 * minutes;
 const rows = new Map(Object.keys(KINDS).map((name) => [name, 0]));
 const clients = Object.entries(KINDS).flatMap(([name, [atOnce, run]]) => {
@@ -204,8 +218,18 @@ const allGone = Promise.all(clients).then(async () => {
   return true;
 });
 
+const clock = setInterval(() => {
+  const left = Math.max(0, end - performance.now()) / 60_000;
+  const compared = number(Math.floor(verified / 1e6));
+  progress(
+    `${clients.length} clients at once; ${compared} MB compared; ` +
+      `${left.toFixed(1)} of ${minutes} minutes left`,
+  );
+}, 1000);
 const over = Promise.race([allGone, failed.promise]);
 const isInTime = await within(60 * (minutes + 1), over);
+clearInterval(clock);
+progress("");
 assert.ok(isInTime, "a minute later the server still has clients");
 const megabytes = Math.round(memory(server.pid, "VmRSS") / 1e6);
 assert.ok(megabytes <= MOST_MEMORY, `the server holds ${megabytes} MB`);
@@ -216,5 +240,5 @@ rows.set("bytes verified", verified);
 rows.set("memory after: MB", megabytes);
 console.log(`| clients, in ${minutes} minutes | |\n| --- | ---: |`);
 for (const [what, count] of rows) {
-  console.log(`| ${what} | ${count.toLocaleString("en")} |`);
+  console.log(`| ${what} | ${number(count)} |`);
 }

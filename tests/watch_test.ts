@@ -8,11 +8,13 @@ import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { listening, Script, type Server } from "../lib/parts/process.ts";
-import { type Address, reset } from "../lib/parts/tcp.ts";
+import { listening, run, Script, type Server } from "../lib/parts/process.ts";
+import { type Address, format, reset } from "../lib/parts/tcp.ts";
 import { within } from "../lib/parts/waits.ts";
-import { CLIENTS, freePort, has } from "./machine.ts";
+import { freePort, has } from "./machine.ts";
+import { OTHER_CLIENTS } from "./other_clients.ts";
 import {
+  expectExit,
   expectUpper,
   expectUppercase,
   ROOT,
@@ -23,6 +25,7 @@ import {
   ask,
   exchange,
   readAll,
+  resetHere,
   serveHere,
   talk,
   texts,
@@ -32,12 +35,13 @@ import {
 const WATCH = join(ROOT, "lib", "watch.ts");
 
 /** Watches a server on a free port. */
-function startWatch({ hostname, port }: Address): Promise<Server> {
-  const args = ["--port=0", `--to=${hostname}:${port}`];
-  return listening(Script.start(WATCH, { args }));
+function startWatch(to: Address, ...options: string[]): Promise<Server> {
+  const args = ["--port=0", `--to=${format(to)}`];
+  const permissions = ["--allow-net", ...options];
+  return listening(Script.start(WATCH, { args, permissions }));
 }
 
-for (const [program, command] of CLIENTS) {
+for (const [program, command] of Object.entries(OTHER_CLIENTS)) {
   Deno.test({
     name: `watch - 3 MB from ${program}, its end, and 3 MB after it`,
     ignore: !has(program),
@@ -100,6 +104,63 @@ Deno.test("watch - a server's reset is a reset for the client, after the bytes b
   await assert.rejects(read, Deno.errors.ConnectionReset);
   await watch.script.stdoutMatch(/ <-+ RST -+ reset\n.* the server broke off/);
   server.close();
+});
+
+Deno.test("watch - a server that resets at once broke off, and nobody has to start it", async () => {
+  await using server = await resetHere("connect");
+  await using watch = await startWatch(server.address);
+  // The reset comes before connect() has ended, or after it.
+  for (let client = 1; client <= 100; client++) {
+    await reset(watch.address, (_send, reply) => reply);
+    await watch.script.stdoutMatch(
+      new RegExp(
+        `^#${client} .* accept\\(\\)\n.* RST .*\n.* the server broke off`,
+        "m",
+      ),
+    );
+  }
+  assert.doesNotMatch(watch.script.stdout, /start it first/);
+});
+
+Deno.test("watch - a Deno that cannot reset closes the other side, and says so", async () => {
+  const closed = Promise.withResolvers<Uint8Array>();
+  await using server = serveHere(async (socket) => {
+    await writeText(socket, "hello\n");
+    closed.resolve(await readAll(socket));
+  });
+  const older = 'data:text/javascript,import { Socket } from "node:net";' +
+    "delete Socket.prototype.resetAndDestroy;";
+  await using watch = await startWatch(server.address, `--preload=${older}`);
+  await reset(watch.address, (_send, reply) => reply);
+  assert.equal((await within(10, closed.promise))?.length, 0);
+  await reset(watch.address, (_send, reply) => reply); // it still runs
+  await watch.script.stdoutMatch(/ as a close$[^]*^#2 .* client broke off/m);
+});
+
+Deno.test("watch - cannot listen: one line, exit code 1", async () => {
+  using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  for (const permissions of [["--allow-net"], []]) {
+    const args = [`--port=${taken.addr.port}`];
+    const exit = await run(Script.start(WATCH, { args, permissions }));
+    const stderr = /^watch: cannot listen on 127\.0\.0\.1:[0-9]+: .*\n$/;
+    expectExit(exit, { code: 1, stdout: "", stderr });
+  }
+});
+
+Deno.test({
+  name: "watch - a server may have the same port at another address",
+  ignore: Deno.build.os !== "linux", // others have no 127.0.0.2
+  async fn() {
+    const hostname = "127.0.0.2";
+    const port = freePort();
+    await using _server = await startServer([
+      `--hostname=${hostname}`,
+      `--port=${port}`,
+    ]);
+    const args = [`--port=${port}`, `--to=${hostname}:${port}`];
+    await using watch = await listening(Script.start(WATCH, { args }));
+    assert.equal(await talk(watch.address, "è\n"), "È\n");
+  },
 });
 
 Deno.test("watch - a client that never reads costs less than 10 MB, and the line says so", async () => {
@@ -172,9 +233,7 @@ Deno.test("watch - no server: the client is let go, and the line says what to do
   using client = await Deno.connect(watch.address);
   const reply = await within(10, readAll(client));
   assert.equal(reply?.length, 0, "the client is not let go");
-  await watch.script.stdoutMatch(
-    new RegExp(`no server at 127\\.0\\.0\\.1:${port} .*: start it first`),
-  );
+  await watch.script.stdoutMatch(/ no server at 127\S+: start it first$/m);
 });
 
 Deno.test({

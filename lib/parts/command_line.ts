@@ -57,6 +57,12 @@ export function readOptions<T>(program: string, read: () => T): T {
   }
 }
 
+/** Shows how a program is used, and ends the process. */
+export function help(usage: string): never {
+  console.log(usage);
+  Deno.exit(0);
+}
+
 /** An error's message in one line. */
 export function messageOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
