@@ -120,6 +120,10 @@ const FAULTS: Record<
   "waits for a length before the text": ["uppercase", /the text's length/],
   "never flushes": ["uppercase", /send and flush all/],
   "serves its first client alone": ["untouched", /belongs in a loop/],
+  "ends with its first client": [
+    "untouched",
+    /^the server has ended.* belongs in a loop/,
+  ],
   "takes strlen() for the count": ["zero-byte", /strlen/],
   "takes an empty line for the end": ["several-lines half-close", /empty line/],
   "a new reader for each line": [
@@ -127,6 +131,7 @@ const FAULTS: Record<
     /one reader/,
   ],
   "forgets a last line without line end": ["no-line-end", /is forgotten/],
+  "ends its lines with \\r\\n": ["no-line-end crlf", /line ends or blanks/],
   "changes line ends": ["crlf", /line ends or blanks were changed/],
   "closes after the first packet": [
     "pieces long-line conversation order two-clients cuts",

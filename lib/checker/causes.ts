@@ -23,6 +23,8 @@ export interface Case {
   came: string;
   /** How the reply ended. */
   ending: Ending;
+  /** Nothing listens any more. @default false */
+  hasEnded?: boolean;
   /** So many connections had a reply before. */
   served: number;
   /** What came for another text, on the first connection. */
@@ -90,9 +92,14 @@ function inOrder(text: string, lines: string): boolean {
 // ------------------------------------------------------------------- the causes
 
 /** The loop that accepts has ended, or there is none. */
-export const ACCEPT_LOOP: string =
+const ACCEPT_LOOP: string =
   "it served its first client and no later one: accept() belongs in a loop; " +
   "when a client ends or fails, close its connection and accept the next";
+
+const ACCEPTS_NO_MORE = "it accepts no more clients: look at its own output";
+
+/** Nothing listens any more. */
+const ENDED = "the server has ended: its own output says why";
 
 /** The connection stays open after the end of input. */
 export const NEVER_CLOSES: string =
@@ -218,7 +225,7 @@ const CAUSES: Record<Extent, Row[]> = {
     [({ came, wanted }) => wanted.startsWith(`${lines(came)}\0`), ZEROS],
     [
       ({ came, wanted, ending }) =>
-        wanted && ending && lines(came) === lines(wanted.split("\n\n")[0]),
+        wanted && ending && lines(came) === lines(wanted.split(/\n\r?\n/)[0]),
       "an empty line is a line, and not the end of input: test for the end " +
       "itself (0 bytes, null)",
     ],
@@ -336,10 +343,19 @@ function begins({ came, wanted }: Seen): boolean {
  * likelier than two: of the causes that fit, one that was told is preferred.
  */
 export function usualCause(it: Case, told: Set<string>): string {
+  if (it.hasEnded) return endOf(it);
   const seen = classify(it);
   const { came, ifNothing = "" } = it;
   const known: Row = [() => came === "" && ifNothing, ifNothing];
   const causes = [...ANY, known, ...CAUSES[seen.extent]]
     .filter(([fits]) => fits(seen)).map(([, cause]) => cause);
   return causes.find((cause) => told.has(cause)) ?? causes[0];
+}
+
+/** Why a service serves no one any more, as far as can be said. */
+export function endOf(
+  { hasEnded, served }: { hasEnded?: boolean; served: number },
+): string {
+  if (!hasEnded) return served === 1 ? ACCEPT_LOOP : ACCEPTS_NO_MORE;
+  return served === 1 ? `${ENDED}. If it says nothing: ${ACCEPT_LOOP}` : ENDED;
 }

@@ -49,7 +49,7 @@ export const checks: Check[] = [
     oneReply: true,
     // The first client has asked for it already.
     run(service) {
-      if (service.first) throw service.first;
+      if (service.firstFault) throw service.firstFault;
     },
   },
   {
@@ -89,13 +89,17 @@ export const checks: Check[] = [
     level: "exact bytes",
     promise: "a last line without a line end comes back just so",
     run: (service) =>
-      service.expect("one\ntwo\nend", "ONE\nTWO\nEND", { endAtOnce: true }),
+      service.expect("one\ntwo\nend", "ONE\nTWO\nEND", {
+        endAtOnce: true,
+        exactLineEnds: true,
+      }),
   },
   {
     name: "crlf",
     level: "exact bytes",
     promise: "line ends come back as they were sent: \\r\\n, \\n",
-    run: (service) => service.expect("one\r\ntwo\n", "ONE\r\nTWO\n"),
+    run: (service) =>
+      service.expect("one\r\ntwo\n", "ONE\r\nTWO\n", { exactLineEnds: true }),
   },
   {
     name: "long-line",
@@ -115,7 +119,7 @@ export const checks: Check[] = [
     // The first client has asked for this, too.
     run(service) {
       if (service.answersAtOnce) return;
-      if (service.served === 0) throw service.first;
+      if (service.served === 0) throw service.firstFault;
       throw new Broken(
         "a line, and then nothing: the input stayed open",
         `nothing in ${service.timeout} s, and the reply after the end of input`,
@@ -346,7 +350,9 @@ export const checks: Check[] = [
           "one: readLine() gives null, recv() and read() give 0 bytes; test it",
       );
       if (client.count === 0 && client.ending === "closed") return;
-      throw service.wrong(client, [""], "", client.ending ? "" : NEVER_CLOSES);
+      const { reply } = client;
+      const ifNothing = reply.ending ? "" : NEVER_CLOSES;
+      throw await service.wrong(reply, [""], "", ifNothing);
     },
   },
   {
@@ -439,7 +445,10 @@ async function survives(
   usualCause: string,
 ): Promise<void> {
   if (await service.answers()) return;
-  throw new Broken(sent, "no reply to the next client", usualCause);
+  const came = service.hasEnded
+    ? "nothing listens any more: the server has ended"
+    : "no reply to the next client";
+  throw new Broken(sent, came, usualCause);
 }
 
 /** Ends its input and leaves with the reply unread, which is a reset. */

@@ -28,6 +28,9 @@ export class Broken extends Error {
   }
 }
 
+/** Whether a promise is kept was not to be seen in the service's time. */
+export class TooSlow extends Error {}
+
 /** A part of a conversation: what the client sends, and what it waits for. */
 export interface Step {
   /** What the client sends. */
@@ -52,6 +55,16 @@ export interface ConverseOptions extends ReadOptions {
   ifNothing?: string;
   /** No reply is waited for before the end of input. @default false */
   endAtOnce?: boolean;
+  /** Its line ends have to be those that are wanted. @default false */
+  exactLineEnds?: boolean;
+}
+
+/** What came on a connection until now. */
+export interface Reply {
+  /** Its bytes. */
+  bytes: Buffer;
+  /** How it ended. */
+  ending: Ending;
 }
 
 /** A service under test. */
@@ -65,8 +78,12 @@ export class Service {
   closes = true;
   /** It answers once on each connection, as the textbook's server does, and right. */
   oneReply = false;
+  /** The end of its lines: println() on Windows makes it \r\n. */
+  lineEnd: "\n" | "\r\n" = "\n";
   /** What was wrong with the reply to its first client. */
-  first: Broken | undefined;
+  firstFault: Broken | undefined;
+  /** Nothing listens any more. */
+  hasEnded = false;
   /** The causes that were found already. */
   readonly told: Set<string> = new Set();
   /** The time of what is asked is over: nothing is waited for any more. */
@@ -77,6 +94,8 @@ export class Service {
   #before: string | undefined;
   /** The longest wait for a step's reply, which may still come at the end. */
   #patience: number;
+  /** A reply that took longer than a timeout may still come, as far as is known. */
+  #mayBeSlow = true;
   readonly #clients = new Set<TestClient>();
   #stop = Promise.withResolvers<undefined>();
 
@@ -96,6 +115,10 @@ export class Service {
    */
   async connect(options: ReadOptions = {}): Promise<TestClient> {
     const connecting = connect(this.address, this.timeout);
+    connecting.then(
+      () => this.hasEnded = false,
+      ({ nothingListens }) => this.hasEnded = nothingListens,
+    );
     const connection = await Promise.race([connecting, this.#stop.promise]);
     if (connection === undefined) {
       connecting.then((late) => late.close(), () => {});
@@ -134,36 +157,63 @@ export class Service {
   }
 
   /**
+   * Waits until a condition holds; false as in `client.until`. Throws
+   * {@linkcode TooSlow} if something moves after all, soon after that.
+   */
+  async #until(
+    client: TestClient,
+    condition: () => boolean,
+    timeout = this.timeout,
+  ): Promise<boolean> {
+    if (await client.until(condition, timeout)) return true;
+    if (client.ending !== undefined || !this.#mayBeSlow) return false;
+    const { count } = client;
+    // From silence alone, a slow service cannot be told from a wrong one.
+    if (
+      await client.until(() => client.count > count, 2 * this.timeout) ||
+      client.ending !== undefined
+    ) {
+      throw new TooSlow(
+        `slower than --timeout ${this.timeout}: try a longer one`,
+      );
+    }
+    this.#mayBeSlow = this.stopped;
+    return false;
+  }
+
+  /**
    * Finds out how it talks, and whether what its first client gets is right.
-   * Throws {@linkcode NoConnection}.
+   * Throws {@linkcode NoConnection}, and {@linkcode TooSlow}.
    */
   async meet(): Promise<void> {
     const line = "the quick brown Fox jumps over the lazy Dog\n";
     const { client, atOnce, oneReply } = await this.#contact(line, "two\n");
+    const reply = client.reply;
+    const text = reply.bytes.toString();
     this.answersAtOnce = atOnce;
-    this.oneReply = oneReply;
-    this.closes = client.ending !== undefined;
+    this.closes = reply.ending !== undefined;
     if (client.count > 0) this.served = 1;
-    const steps = this.oneReply ? [line] : [line, "two\n"];
+    const steps = oneReply ? [line] : [line, "two\n"];
     const wanted = steps.join("").toUpperCase();
-    if (client.text === wanted) {
+    if (text.replaceAll("\r\n", "\n") === wanted) {
+      if (text !== wanted) this.lineEnd = "\r\n";
       // Whether it serves a second client is the cause of much that follows.
-      await this.answers();
+      this.oneReply = await this.answers() && oneReply;
       return;
     }
+    if (this.stopped && wanted.startsWith(text)) return;
     // It may serve no second client: what the first one got tells enough then.
     if (client.count > 0) {
       const other = await this.#contact("hello\n", "again\n").catch(() => {});
       this.#before = other?.client.text;
     }
-    this.first = this.wrong(client, steps, wanted);
+    this.firstFault = await this.wrong(reply, steps, wanted);
     if (client.count === 0) {
       const protocol = await this.#otherProtocol().catch(() => undefined);
-      this.first.usualCause = protocol ?? this.first.usualCause;
+      this.firstFault.usualCause = protocol ?? this.firstFault.usualCause;
     }
-    this.#before = client.text;
-    this.oneReply = false;
-    this.told.add(this.first.usualCause);
+    this.#before = text;
+    this.told.add(this.firstFault.usualCause);
   }
 
   /** Sends two lines from a new client, each in its time, and waits for all replies. */
@@ -171,13 +221,13 @@ export class Service {
     const client = await this.connect();
     client.send(line);
     // Three bytes: a reply that has lost its line end is a reply, too.
-    const atOnce = await client.until(() => client.count >= 3);
+    const atOnce = await this.#until(client, () => client.count >= 3);
     await client.ended(0.3); // what belongs to this reply
     const { count } = client;
     client.send(next);
-    if (atOnce) await client.until(() => client.count > count);
+    if (atOnce) await this.#until(client, () => client.count > count);
     client.end();
-    await client.ended();
+    await this.#until(client, () => client.ending !== undefined);
     return { client, atOnce, oneReply: atOnce && client.count === count };
   }
 
@@ -199,7 +249,7 @@ export class Service {
     if (client === undefined) return false;
     client.send("hello\n");
     if (!this.answersAtOnce) client.end();
-    if (!await client.until(() => client.count > 0)) return false;
+    if (!await this.#until(client, () => client.count > 0)) return false;
     client.end();
     // It reads the whole reply: a server that is still writing may die of less.
     if (this.closes) await client.ended();
@@ -231,13 +281,14 @@ export class Service {
   async converse(steps: Step[], options: ConverseOptions = {}): Promise<void> {
     const client = await this.connect(options);
     let waits = !options.endAtOnce;
-    let count = 0;
-    const come = () => client.count >= count;
+    let wanted = Buffer.alloc(0);
+    const come = () => client.count >= wanted.length;
     for (const { send, reply, meanwhile } of steps) {
       client.send(send);
-      count += Buffer.byteLength(reply);
+      const bytes = options.exactLineEnds ? reply : this.#inItsLines(reply);
+      wanted = Buffer.concat([wanted, Buffer.from(bytes)]);
       if (waits && this.answersAtOnce) {
-        waits = await client.until(come, this.#patience);
+        waits = await this.#until(client, come, this.#patience);
         // What does not come now may still come at the end. The next time one
         // does not wait as long.
         if (!waits) this.#patience = this.timeout / 5;
@@ -246,41 +297,50 @@ export class Service {
     }
     client.end();
     const wait = this.closes ? this.timeout : this.#patience;
-    const whole = await client.until(come, wait);
+    const whole = await this.#until(client, come, wait);
     // More than was wanted would come before the close.
     if (whole && this.closes) await client.ended();
 
     if (client.count > 0) this.served += 1;
-    const wanted = Buffer.concat(steps.map(({ reply }) => Buffer.from(reply)));
-    if (!wanted.equals(client.bytes)) {
+    const reply = client.reply;
+    if (!wanted.equals(reply.bytes)) {
       const sends = steps.map(({ send }) => send);
-      throw this.wrong(client, sends, wanted, options.ifNothing);
+      throw await this.wrong(reply, sends, wanted, options.ifNothing);
     }
     client.close();
   }
 
+  /** A reply as a service of lines gives it, whose line end may be \r\n. */
+  #inItsLines(reply: string | Uint8Array): Buffer {
+    const text = Buffer.from(reply).toString("latin1"); // a character is a byte
+    return Buffer.from(text.replaceAll("\n", this.lineEnd), "latin1");
+  }
+
   /** What is to be said of a reply that is not the wanted one. */
-  wrong(
-    client: TestClient,
+  async wrong(
+    reply: Reply,
     sends: (string | Uint8Array)[],
     wanted: string | Uint8Array,
     ifNothing?: string,
-  ): Broken {
+  ): Promise<Broken> {
+    // Of a connection that is still open, the server has not ended.
+    if (reply.ending !== undefined) await this.answers().catch(() => {});
     const texts = sends.map((send) => Buffer.from(send));
     const sent = texts.length > 4 ? [Buffer.concat(texts)] : texts;
     const bytes = Buffer.from(wanted);
     const wrong: Case = {
       steps: texts.map(String),
       wanted: bytes.toString(),
-      came: client.text,
-      ending: client.ending,
+      came: reply.bytes.toString(),
+      ending: reply.ending,
+      hasEnded: this.hasEnded,
       before: this.#before,
       served: this.served,
       ifNothing,
     };
     return new Broken(
       sent.map(quote).join(", then "),
-      describe(client, bytes, this.timeout),
+      describe(reply, bytes, this.timeout),
       usualCause(wrong, this.told),
     );
   }
@@ -321,6 +381,11 @@ export class TestClient {
   /** All that came, as text. */
   get text(): string {
     return this.bytes.toString();
+  }
+
+  /** What came until now: it stays as it is, whatever comes later. */
+  get reply(): Reply {
+    return { bytes: this.bytes, ending: this.ending };
   }
 
   /** Sends, after all that is to be sent already. */

@@ -52,6 +52,8 @@ const TEXT_FAULTS: Record<string, (text: string) => string> = {
   "uppercases letter by letter": (text) =>
     text.split("ß").map((part) => part.toUpperCase()).join("ß"),
   "changes line ends": (text) => text.toUpperCase().replaceAll("\r\n", "\n"),
+  "ends its lines with \\r\\n": (text) =>
+    text.toUpperCase().replaceAll(/\r?\n/g, "\r\n"),
   "answers the first 1,000 characters of a read": (text) =>
     text.slice(0, 1000).toUpperCase(),
   "never flushes": () => "",
@@ -105,6 +107,13 @@ const FAULTS: Record<string, Serve> = {
       await writeText(connection, all.slice(1, end || undefined));
       if (end > 0) return;
       last = all.slice(-1);
+    }
+  },
+
+  async "answers after 4 s"(connection) {
+    for await (const text of texts(connection)) {
+      await pause(4000);
+      await writeText(connection, text.toUpperCase());
     }
   },
 
@@ -243,6 +252,9 @@ const FAULTS: Record<string, Serve> = {
     await pause(0); // accept() may have the next client by then
     await serveRight(lastAccepted);
   },
+
+  "ends with its first client": (connection) =>
+    serveRight(connection).finally(() => die("the loop is over")),
 
   "serves its first client alone": (connection) =>
     clients++ === 0 ? serveRight(connection) : new Promise(() => {}),
