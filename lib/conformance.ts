@@ -13,7 +13,7 @@
 
 import { parseArgs } from "node:util";
 import { type Check, checks, type Level } from "./checker/checks.ts";
-import { endOf } from "./checker/causes.ts";
+import { ACCEPT_LOOP, ENDED, GENERAL } from "./checker/causes.ts";
 import {
   COMMON,
   fail,
@@ -106,14 +106,20 @@ export async function conform(
   const report: Report = { oneReply: service.oneReply, results: [] };
   for (const check of options.checks ?? checks) {
     const found = rest ?? await ask(check, service, share());
+    const isGood = rest || ["kept", "not asked"].includes(found.outcome);
+    const answers = isGood ||
+      await service.during(share(), () => service.answers())
+        .catch(() => true) || // late, but it answers
+      service.stopped; // there was no time
+    const noReply = found.came?.startsWith("nothing,") && service.served > 0;
+    if (!answers && noReply && GENERAL.includes(found.usualCause!)) {
+      found.usualCause = ACCEPT_LOOP;
+    }
     const { name, level = "required", promise } = check;
     const result = { name, level, promise, ...found };
     report.results.push(result);
     onResult?.(result, report);
-    if (rest || ["kept", "not asked"].includes(found.outcome)) continue;
-    const answers = await service.during(share(), () => service.answers())
-      .catch(() => true); // late, but it answers
-    if (answers || service.stopped) continue; // stopped: there was no time
+    if (answers) continue;
     if (found.outcome === "no time" && !service.hasEnded) {
       rest = { outcome: "no time", reason: `still busy after ${name}` };
       continue;
@@ -162,7 +168,11 @@ async function ask(
       return { outcome: "not asked", reason };
     }
     const error = noConnection
-      ? new Broken("a request to connect", reason, endOf(service))
+      ? new Broken(
+        "a request to connect",
+        reason,
+        service.hasEnded ? ENDED : ACCEPT_LOOP,
+      )
       : thrown;
     // A mistake in a check of your own has a message alone.
     const { sent, came = reason, usualCause } = error as Broken;

@@ -8,7 +8,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { type Case, PROBES, usualCause } from "./causes.ts";
+import { CHAT, PROBES, usualCause } from "./causes.ts";
 import { type Address, connect, NoConnection } from "../parts/tcp.ts";
 import { within } from "../parts/waits.ts";
 import { describe, type Ending, quote } from "../parts/words.ts";
@@ -51,21 +51,16 @@ export interface ReadOptions {
 
 /** How a client converses. */
 export interface ConverseOptions extends ReadOptions {
-  /** The usual cause in this check if nothing comes. @default none of its own */
-  ifNothing?: string;
+  /** The usual cause in this check if not all comes. @default none of its own */
+  ifShort?: string;
   /** No reply is waited for before the end of input. @default false */
   endAtOnce?: boolean;
   /** Its line ends have to be those that are wanted. @default false */
   exactLineEnds?: boolean;
 }
 
-/** What came on a connection until now. */
-export interface Reply {
-  /** Its bytes. */
-  bytes: Buffer;
-  /** How it ended. */
-  ending: Ending;
-}
+/** What has come on a connection, and how it ended. */
+export type Reply = Pick<TestClient, "bytes" | "ending">;
 
 /** A service under test. */
 export class Service {
@@ -167,18 +162,15 @@ export class Service {
   ): Promise<boolean> {
     if (await client.until(condition, timeout)) return true;
     if (client.ending !== undefined || !this.#mayBeSlow) return false;
-    const { count } = client;
     // From silence alone, a slow service cannot be told from a wrong one.
-    if (
-      await client.until(() => client.count > count, 2 * this.timeout) ||
-      client.ending !== undefined
-    ) {
-      throw new TooSlow(
-        `slower than --timeout ${this.timeout}: try a longer one`,
-      );
-    }
-    this.#mayBeSlow = this.stopped;
-    return false;
+    const { count } = client;
+    const moved = () => client.count > count || client.ending !== undefined;
+    await client.until(moved, 2 * this.timeout);
+    this.#mayBeSlow = moved() || this.stopped;
+    if (!moved()) return false;
+    throw new TooSlow(
+      `slower than --timeout ${this.timeout}: try a longer one`,
+    );
   }
 
   /**
@@ -187,12 +179,11 @@ export class Service {
    */
   async meet(): Promise<void> {
     const line = "the quick brown Fox jumps over the lazy Dog\n";
-    const { client, atOnce, oneReply } = await this.#contact(line, "two\n");
-    const reply = client.reply;
+    const { reply, atOnce, oneReply } = await this.#contact(line, "two\n");
     const text = reply.bytes.toString();
     this.answersAtOnce = atOnce;
     this.closes = reply.ending !== undefined;
-    if (client.count > 0) this.served = 1;
+    if (text !== "") this.served = 1;
     const steps = oneReply ? [line] : [line, "two\n"];
     const wanted = steps.join("").toUpperCase();
     if (text.replaceAll("\r\n", "\n") === wanted) {
@@ -203,12 +194,12 @@ export class Service {
     }
     if (this.stopped && wanted.startsWith(text)) return;
     // It may serve no second client: what the first one got tells enough then.
-    if (client.count > 0) {
+    if (text !== "") {
       const other = await this.#contact("hello\n", "again\n").catch(() => {});
-      this.#before = other?.client.text;
+      this.#before = other?.reply.bytes.toString();
     }
     this.firstFault = await this.wrong(reply, steps, wanted);
-    if (client.count === 0) {
+    if (text === "" && !this.hasEnded) {
       const protocol = await this.#otherProtocol().catch(() => undefined);
       this.firstFault.usualCause = protocol ?? this.firstFault.usualCause;
     }
@@ -228,19 +219,25 @@ export class Service {
     if (atOnce) await this.#until(client, () => client.count > count);
     client.end();
     await this.#until(client, () => client.ending !== undefined);
-    return { client, atOnce, oneReply: atOnce && client.count === count };
+    const { reply } = client;
+    return { reply, atOnce, oneReply: atOnce && client.count === count };
   }
 
-  /** What a server speaks that said nothing to a line. */
+  /** What a server speaks, or does, that said nothing to a line. */
   async #otherProtocol(): Promise<string | undefined> {
+    const wait = this.timeout / 5;
     for (const [send, fits, cause] of PROBES) {
       const client = await this.connect();
       client.send(Buffer.from(send, "latin1"));
       client.end();
-      await client.ended(this.timeout / 5);
+      await client.ended(wait);
       client.close();
-      if (fits.test(client.text)) return cause;
+      if (fits.test(client.bytes.toString())) return cause;
     }
+    const other = await this.connect();
+    const client = await this.connect();
+    client.send("hello\n");
+    if (await other.until(() => other.count > 0, wait)) return CHAT;
   }
 
   /** Whether it answers a new client with anything at all. */
@@ -280,18 +277,26 @@ export class Service {
    */
   async converse(steps: Step[], options: ConverseOptions = {}): Promise<void> {
     const client = await this.connect(options);
+    const sends = steps.map(({ send }) => Buffer.from(send));
     let waits = !options.endAtOnce;
+    let late: string | undefined;
     let wanted = Buffer.alloc(0);
     const come = () => client.count >= wanted.length;
     for (const { send, reply, meanwhile } of steps) {
       client.send(send);
-      const bytes = options.exactLineEnds ? reply : this.#inItsLines(reply);
-      wanted = Buffer.concat([wanted, Buffer.from(bytes)]);
-      if (waits && this.answersAtOnce) {
-        waits = await this.#until(client, come, this.#patience);
-        // What does not come now may still come at the end. The next time one
-        // does not wait as long.
-        if (!waits) this.#patience = this.timeout / 5;
+      const text = Buffer.from(reply).toString("latin1"); // a character is a byte
+      const inItsLines = options.exactLineEnds
+        ? text
+        : text.replaceAll("\n", this.lineEnd);
+      wanted = Buffer.concat([wanted, Buffer.from(inItsLines, "latin1")]);
+      if (
+        waits && this.answersAtOnce &&
+        !await this.#until(client, come, this.#patience)
+      ) {
+        waits = false;
+        late = describe(client, wanted, this.timeout);
+        // It may still come at the end. The next late one is not waited for as long.
+        this.#patience = this.timeout / 5;
       }
       if (waits) await meanwhile?.();
     }
@@ -302,33 +307,29 @@ export class Service {
     if (whole && this.closes) await client.ended();
 
     if (client.count > 0) this.served += 1;
-    const reply = client.reply;
-    if (!wanted.equals(reply.bytes)) {
-      const sends = steps.map(({ send }) => send);
-      throw await this.wrong(reply, sends, wanted, options.ifNothing);
+    const { reply } = client;
+    if (late !== undefined || !wanted.equals(reply.bytes)) {
+      throw await this.wrong(reply, sends, wanted, { ...options, late });
     }
     client.close();
   }
 
-  /** A reply as a service of lines gives it, whose line end may be \r\n. */
-  #inItsLines(reply: string | Uint8Array): Buffer {
-    const text = Buffer.from(reply).toString("latin1"); // a character is a byte
-    return Buffer.from(text.replaceAll("\n", this.lineEnd), "latin1");
-  }
-
-  /** What is to be said of a reply that is not the wanted one. */
+  /**
+   * What is to be said of a reply that is not the wanted one, or `late`: which
+   * is what had come when it was waited for.
+   */
   async wrong(
     reply: Reply,
     sends: (string | Uint8Array)[],
     wanted: string | Uint8Array,
-    ifNothing?: string,
+    { ifShort, late }: { ifShort?: string; late?: string } = {},
   ): Promise<Broken> {
     // Of a connection that is still open, the server has not ended.
     if (reply.ending !== undefined) await this.answers().catch(() => {});
     const texts = sends.map((send) => Buffer.from(send));
     const sent = texts.length > 4 ? [Buffer.concat(texts)] : texts;
     const bytes = Buffer.from(wanted);
-    const wrong: Case = {
+    const cause = usualCause({
       steps: texts.map(String),
       wanted: bytes.toString(),
       came: reply.bytes.toString(),
@@ -336,13 +337,12 @@ export class Service {
       hasEnded: this.hasEnded,
       before: this.#before,
       served: this.served,
-      ifNothing,
-    };
-    return new Broken(
-      sent.map(quote).join(", then "),
-      describe(reply, bytes, this.timeout),
-      usualCause(wrong, this.told),
-    );
+      ifShort,
+    }, this.told);
+    const came = bytes.equals(reply.bytes)
+      ? `${late}; the rest came with more input, or at its end`
+      : describe(reply, bytes, this.timeout);
+    return new Broken(sent.map(quote).join(", then "), came, cause);
   }
 }
 
@@ -378,11 +378,6 @@ export class TestClient {
     return Buffer.concat(this.#pieces);
   }
 
-  /** All that came, as text. */
-  get text(): string {
-    return this.bytes.toString();
-  }
-
   /** What came until now: it stays as it is, whatever comes later. */
   get reply(): Reply {
     return { bytes: this.bytes, ending: this.ending };
@@ -415,17 +410,15 @@ export class TestClient {
     condition: () => boolean,
     timeout: number = this.timeout,
   ): Promise<boolean> {
+    const holds = async () => {
+      while (!condition() && this.ending === undefined) {
+        await this.#moved.promise;
+      }
+    };
     // What was sent may wait in the system's buffers.
     const moved = () => this.sent + this.count;
-    const holds = Promise.race([this.#holds(condition), this.stop]);
-    await within(timeout, holds, moved);
+    await within(timeout, Promise.race([holds(), this.stop]), moved);
     return condition();
-  }
-
-  async #holds(condition: () => boolean): Promise<void> {
-    while (!condition() && this.ending === undefined) {
-      await this.#moved.promise;
-    }
   }
 
   /** Waits until the reply ends; false as in `until`. */
