@@ -106,8 +106,8 @@ export async function conform(
   const report: Report = { oneReply: service.oneReply, results: [] };
   for (const check of options.checks ?? checks) {
     const found = rest ?? await ask(check, service, share());
-    const isGood = rest || ["kept", "not asked"].includes(found.outcome);
-    const answers = isGood ||
+    const isOver = rest || ["kept", "not asked"].includes(found.outcome);
+    const answers = isOver ||
       await service.during(share(), () => service.answers())
         .catch(() => true) || // late, but it answers
       service.stopped; // there was no time

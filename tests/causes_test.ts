@@ -17,7 +17,8 @@ const TLS_ALERT = "\x15\x03\x03\0\x02\x02\x46";
 const FIRST_LINE_ALONE: Line = ["one reader for each", "one\ntwo\n", "ONE\n"];
 
 const TABLE: Line[] = [
-  ["with the next input", "one\n", "ONE\n"],
+  ["with the next input", "one\ntwo\n", "ONE\nTWO\n", { late: "ONE\n" }],
+  ["until a buffer is full", "one\ntwo\n", "ONE\nTWO\n", { late: "ONE\nT" }],
   ["without end", "one\n", "ONE\nONE\n", { ending: "endless" }],
   ["text's length", "one\n", "\0\x03ONE"],
   ["it speaks TLS", "one\n", TLS_ALERT],
@@ -65,7 +66,7 @@ const TABLE: Line[] = [
   ["a buffer is sent", ["one\n", "two\n"], "ONE\nONE\nTWO\n"],
   ["nobody asked for", "one\n", "Welcome!\nONE\n"],
 
-  ["the check's own", ["hel", "lo\n"], "LO\n", OWN],
+  ["first part of a line", ["hel", "lo\n"], "LO\n"],
   ["another encoding", "one è\n", "\uFFFD\n"],
   ["one reader for each", ["one\ntw", "o\n"], "ONE\nO\n"],
   ["printf", "100% OF ALL\n", "1000F ALL\n"],

@@ -29,6 +29,8 @@ export interface Case {
   served: number;
   /** What came for another text, on the first connection. */
   before?: string;
+  /** What had come when it was waited for, if more came with more input. */
+  late?: string;
   /** The usual cause in this check if not all comes. @default none of its own */
   ifShort?: string;
 }
@@ -122,7 +124,8 @@ export const CHAT: string =
   "it sends a line to the other clients, and not to its sender: reply on the " +
   "connection that the line came from";
 
-const CLOSED =
+/** Not all came, and the connection is closed. */
+export const CLOSED: string =
   "it closed or reset the connection before all was sent back: read until the " +
   "end of input (ready() does not tell it), send and flush all (a write may take " +
   "a part, Python has sendall()), and only then close; or an error ended its work";
@@ -197,6 +200,9 @@ type Row = (it: Seen) => string | false | undefined;
  */
 export const causes: Record<"any" | Extent, Row[]> = {
   any: [
+    ({ came, wanted, late }) =>
+      wanted.startsWith(came) && came.length < 1000 && isCut(late) &&
+      FULL_BUFFER,
     ({ came, wanted }) =>
       came === wanted && // but late
       "a reply comes only with the next input: answer all lines of a read " +
@@ -310,15 +316,18 @@ export const causes: Record<"any" | Extent, Row[]> = {
   ],
 
   other: [
-    ({ came, wanted, ifShort }) => wanted.endsWith(came) && ifShort,
+    ({ came, wanted, steps }) =>
+      steps.length > 1 && wanted.endsWith(came) &&
+      "the first part of a line is lost when its rest comes later: keep it for " +
+        "the next read (a read's time limit may throw it away)",
     ({ came, wanted }) =>
-      BEYOND_ASCII.test(wanted) && came.includes("\uFFFD") && CHARSET,
+      BEYOND_ASCII.test(wanted) && !inOrder(wanted, came) && CHARSET,
     ({ came, wanted }) =>
       wanted.length < 1000 && inOrder(wanted, came.toUpperCase()) && NEW_READER,
     ({ sent, wanted }) =>
       sent === wanted && wanted.length < 1000 &&
       "characters that are no small letters were changed: change a to z alone, " +
-        "and print no text as a format (printf)",
+        "and take no text for a format (printf, a shell's read without -r)",
     (it) =>
       begins(it) &&
       "bytes are probably lost, doubled or out of order: send as many as the last " +
@@ -341,6 +350,9 @@ const unaccented = (text: string) =>
 
 /** How many parts of a text a character separates. */
 const count = (character: string, text: string) => text.split(character).length;
+
+/** Whether a text ends within a line. */
+const isCut = (text = "") => /[^\n]$/.test(text);
 
 /** Whether so much was sent, or came right at first, that it is no other text. */
 function begins({ came, wanted }: Seen): boolean {

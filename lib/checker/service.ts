@@ -8,7 +8,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { CHAT, PROBES, usualCause } from "./causes.ts";
+import { CHAT, CLOSED, PROBES, usualCause } from "./causes.ts";
 import { type Address, connect, NoConnection } from "../parts/tcp.ts";
 import { within } from "../parts/waits.ts";
 import { describe, type Ending, quote } from "../parts/words.ts";
@@ -110,10 +110,9 @@ export class Service {
    */
   async connect(options: ReadOptions = {}): Promise<TestClient> {
     const connecting = connect(this.address, this.timeout);
-    connecting.then(
-      () => this.hasEnded = false,
-      ({ nothingListens }) => this.hasEnded = nothingListens,
-    );
+    connecting.then(() => this.hasEnded = false, (error) => {
+      this.hasEnded = error.nothingListens;
+    });
     const connection = await Promise.race([connecting, this.#stop.promise]);
     if (connection === undefined) {
       connecting.then((late) => late.close(), () => {});
@@ -178,15 +177,20 @@ export class Service {
    * Throws {@linkcode NoConnection}, and {@linkcode TooSlow}.
    */
   async meet(): Promise<void> {
-    const line = "the quick brown Fox jumps over the lazy Dog\n";
-    const { reply, atOnce, oneReply } = await this.#contact(line, "two\n");
+    const lines = ["the quick brown Fox jumps over the lazy Dog\n", "two\n"];
+    const { first, reply, atOnce } = await this.#contact(lines);
     const text = reply.bytes.toString();
     this.answersAtOnce = atOnce;
     this.closes = reply.ending !== undefined;
     if (text !== "") this.served = 1;
-    const steps = oneReply ? [line] : [line, "two\n"];
+    const isCut = first.bytes.length < lines[0].length - 1;
+    const late = atOnce && first.ending === undefined && isCut
+      ? first
+      : undefined;
+    const oneReply = atOnce && !late && first.bytes.equals(reply.bytes);
+    const steps = oneReply ? [lines[0]] : lines;
     const wanted = steps.join("").toUpperCase();
-    if (text.replaceAll("\r\n", "\n") === wanted) {
+    if (text.replaceAll("\r\n", "\n") === wanted && !late) {
       if (text !== wanted) this.lineEnd = "\r\n";
       // Whether it serves a second client is the cause of much that follows.
       this.oneReply = await this.answers() && oneReply;
@@ -195,10 +199,14 @@ export class Service {
     if (this.stopped && wanted.startsWith(text)) return;
     // It may serve no second client: what the first one got tells enough then.
     if (text !== "") {
-      const other = await this.#contact("hello\n", "again\n").catch(() => {});
-      this.#before = other?.reply.bytes.toString();
+      const others = await this.#contact(["hello\n", "again\n"]).catch(
+        () => {},
+      );
+      this.#before = others?.reply.bytes.toString();
     }
-    this.firstFault = await this.wrong(reply, steps, wanted);
+    // It has closed the connection before the end of input.
+    const ifShort = first.ending && text === "" ? CLOSED : undefined;
+    this.firstFault = await this.wrong(reply, steps, wanted, { late, ifShort });
     if (text === "" && !this.hasEnded) {
       const protocol = await this.#otherProtocol().catch(() => undefined);
       this.firstFault.usualCause = protocol ?? this.firstFault.usualCause;
@@ -207,20 +215,22 @@ export class Service {
     this.told.add(this.firstFault.usualCause);
   }
 
-  /** Sends two lines from a new client, each in its time, and waits for all replies. */
-  async #contact(line: string, next: string) {
+  /**
+   * Sends two lines from a new client, each in its time. Gives what came for the
+   * first one, and for both.
+   */
+  async #contact([line, next]: string[]) {
     const client = await this.connect();
     client.send(line);
     // Three bytes: a reply that has lost its line end is a reply, too.
     const atOnce = await this.#until(client, () => client.count >= 3);
     await client.ended(0.3); // what belongs to this reply
-    const { count } = client;
+    const { count, reply: first } = client;
     client.send(next);
     if (atOnce) await this.#until(client, () => client.count > count);
     client.end();
     await this.#until(client, () => client.ending !== undefined);
-    const { reply } = client;
-    return { reply, atOnce, oneReply: atOnce && client.count === count };
+    return { first, reply: client.reply, atOnce };
   }
 
   /** What a server speaks, or does, that said nothing to a line. */
@@ -279,7 +289,7 @@ export class Service {
     const client = await this.connect(options);
     const sends = steps.map(({ send }) => Buffer.from(send));
     let waits = !options.endAtOnce;
-    let late: string | undefined;
+    let late: Reply | undefined;
     let wanted = Buffer.alloc(0);
     const come = () => client.count >= wanted.length;
     for (const { send, reply, meanwhile } of steps) {
@@ -294,7 +304,7 @@ export class Service {
         !await this.#until(client, come, this.#patience)
       ) {
         waits = false;
-        late = describe(client, wanted, this.timeout);
+        late = client.reply;
         // It may still come at the end. The next late one is not waited for as long.
         this.#patience = this.timeout / 5;
       }
@@ -315,14 +325,14 @@ export class Service {
   }
 
   /**
-   * What is to be said of a reply that is not the wanted one, or `late`: which
-   * is what had come when it was waited for.
+   * What is to be said of a reply that is not the wanted one, or that was late:
+   * what had come when it was waited for.
    */
   async wrong(
     reply: Reply,
     sends: (string | Uint8Array)[],
     wanted: string | Uint8Array,
-    { ifShort, late }: { ifShort?: string; late?: string } = {},
+    { ifShort, late }: { ifShort?: string; late?: Reply } = {},
   ): Promise<Broken> {
     // Of a connection that is still open, the server has not ended.
     if (reply.ending !== undefined) await this.answers().catch(() => {});
@@ -337,10 +347,11 @@ export class Service {
       hasEnded: this.hasEnded,
       before: this.#before,
       served: this.served,
+      late: late?.bytes.toString(),
       ifShort,
     }, this.told);
-    const came = bytes.equals(reply.bytes)
-      ? `${late}; the rest came with more input, or at its end`
+    const came = late !== undefined && bytes.equals(reply.bytes)
+      ? `${describe(late, bytes, this.timeout)}; the rest came with more input`
       : describe(reply, bytes, this.timeout);
     return new Broken(sent.map(quote).join(", then "), came, cause);
   }
