@@ -13,7 +13,7 @@
 
 import { parseArgs } from "node:util";
 import { type Check, checks, type Level } from "./checker/checks.ts";
-import { ACCEPT_LOOP, ENDED, GENERAL } from "./checker/causes.ts";
+import { ACCEPT_LOOP, ENDED } from "./checker/causes.ts";
 import {
   COMMON,
   fail,
@@ -111,8 +111,8 @@ export async function conform(
       await service.during(share(), () => service.answers())
         .catch(() => true) || // late, but it answers
       service.stopped; // there was no time
-    const noReply = found.came?.startsWith("nothing,") && service.served > 0;
-    if (!answers && noReply && GENERAL.includes(found.usualCause!)) {
+    const isSilent = found.came?.startsWith("nothing, then silence");
+    if (!answers && isSilent && service.served > 0) {
       found.usualCause = ACCEPT_LOOP;
     }
     const { name, level = "required", promise } = check;

@@ -47,10 +47,11 @@ const FOLDS: Record<string, (text: string) => string> = {
 };
 
 /** How much came: all, more than that, a beginning or nothing, or other text. */
-type Extent = "all" | "more" | "part" | "other";
+export type Extent = "all" | "more" | "part" | "other";
 
 /** A case with its class. */
-interface Seen extends Case {
+export interface Seen extends Case {
+  /** How much came. */
   extent: Extent;
   /** The folds without which not all would be there. */
   folds: string[];
@@ -133,9 +134,6 @@ const SILENT =
   "it waits for more input, does not send or flush what it has, or is slower " +
   "than --timeout: look at its own output for an error";
 
-/** Causes that say less than that a service serves nobody any more. */
-export const GENERAL: string[] = [SILENT, CLOSED];
-
 const BUFFER =
   "a buffer is sent whole, or its text of before again: send only what the last " +
   "read gave, by its count";
@@ -165,7 +163,7 @@ const another = (protocol: string) =>
   "socket, and read and write text on it";
 
 /** What is asked (a character is a byte), how a reply begins, what that shows. */
-type Probe = [send: string, reply: RegExp, cause: string];
+export type Probe = [send: string, reply: RegExp, cause: string];
 
 const PROTOCOLS: Probe[] = [
   ["\0\x05hello", /^[^\0]?\0{1,3}[^\0]{2}/, LENGTH],
@@ -192,7 +190,7 @@ export const PROBES: Probe[] = [
 ];
 
 /** The cause, if it fits. */
-type Row = (it: Seen) => string | false | undefined;
+export type Row = (it: Seen) => string | false | undefined;
 
 /**
  * All causes: those whatever the extent, and those under each. The last row of
@@ -200,8 +198,8 @@ type Row = (it: Seen) => string | false | undefined;
  */
 export const causes: Record<"any" | Extent, Row[]> = {
   any: [
-    ({ came, wanted, late }) =>
-      wanted.startsWith(came) && came.length < 1000 && isCut(late) &&
+    ({ came, wanted, late = "" }) =>
+      wanted.startsWith(came) && came.length < 1000 && /[^\n]$/.test(late) &&
       FULL_BUFFER,
     ({ came, wanted }) =>
       came === wanted && // but late
@@ -350,9 +348,6 @@ const unaccented = (text: string) =>
 
 /** How many parts of a text a character separates. */
 const count = (character: string, text: string) => text.split(character).length;
-
-/** Whether a text ends within a line. */
-const isCut = (text = "") => /[^\n]$/.test(text);
 
 /** Whether so much was sent, or came right at first, that it is no other text. */
 function begins({ came, wanted }: Seen): boolean {

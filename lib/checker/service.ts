@@ -28,7 +28,7 @@ export class Broken extends Error {
   }
 }
 
-/** Whether a promise is kept was not to be seen in the service's time. */
+/** A reply that came after the time for it. */
 export class TooSlow extends Error {}
 
 /** A part of a conversation: what the client sends, and what it waits for. */
@@ -110,9 +110,8 @@ export class Service {
    */
   async connect(options: ReadOptions = {}): Promise<TestClient> {
     const connecting = connect(this.address, this.timeout);
-    connecting.then(() => this.hasEnded = false, (error) => {
-      this.hasEnded = error.nothingListens;
-    });
+    connecting.then(() => false, (error: NoConnection) => error.nothingListens)
+      .then((hasEnded) => this.hasEnded = hasEnded);
     const connection = await Promise.race([connecting, this.#stop.promise]);
     if (connection === undefined) {
       connecting.then((late) => late.close(), () => {});
@@ -172,10 +171,7 @@ export class Service {
     );
   }
 
-  /**
-   * Finds out how it talks, and whether what its first client gets is right.
-   * Throws {@linkcode NoConnection}, and {@linkcode TooSlow}.
-   */
+  /** Finds out how it talks. Throws {@linkcode NoConnection}, {@linkcode TooSlow}. */
   async meet(): Promise<void> {
     const lines = ["the quick brown Fox jumps over the lazy Dog\n", "two\n"];
     const { first, reply, atOnce } = await this.#contact(lines);
@@ -183,10 +179,10 @@ export class Service {
     this.answersAtOnce = atOnce;
     this.closes = reply.ending !== undefined;
     if (text !== "") this.served = 1;
-    const isCut = first.bytes.length < lines[0].length - 1;
-    const late = atOnce && first.ending === undefined && isCut
-      ? first
-      : undefined;
+    const begun = first.bytes.toString();
+    const isCut = lines[0].trim().toUpperCase().startsWith(begun) &&
+      begun.length < lines[0].length - 1 && first.ending === undefined;
+    const late = atOnce && isCut ? first : undefined;
     const oneReply = atOnce && !late && first.bytes.equals(reply.bytes);
     const steps = oneReply ? [lines[0]] : lines;
     const wanted = steps.join("").toUpperCase();
@@ -199,10 +195,8 @@ export class Service {
     if (this.stopped && wanted.startsWith(text)) return;
     // It may serve no second client: what the first one got tells enough then.
     if (text !== "") {
-      const others = await this.#contact(["hello\n", "again\n"]).catch(
-        () => {},
-      );
-      this.#before = others?.reply.bytes.toString();
+      const other = await this.#contact(["hello\n", "you\n"]).catch(() => {});
+      this.#before = other?.reply.bytes.toString();
     }
     // It has closed the connection before the end of input.
     const ifShort = first.ending && text === "" ? CLOSED : undefined;
@@ -215,10 +209,7 @@ export class Service {
     this.told.add(this.firstFault.usualCause);
   }
 
-  /**
-   * Sends two lines from a new client, each in its time. Gives what came for the
-   * first one, and for both.
-   */
+  /** Sends two lines in turn; gives what came for the first, and for both. */
   async #contact([line, next]: string[]) {
     const client = await this.connect();
     client.send(line);
@@ -266,10 +257,7 @@ export class Service {
     return true;
   }
 
-  /**
-   * Sends a text and the end of input; throws {@linkcode Broken} unless just
-   * the wanted reply comes back.
-   */
+  /** A conversation of one step: a text, then the end of input. */
   expect(
     text: string | Uint8Array,
     wanted: string | Uint8Array,
@@ -279,11 +267,9 @@ export class Service {
   }
 
   /**
-   * Sends what each step says once the replies to the steps before it have
-   * come, then the end of input; throws {@linkcode Broken} unless just the
-   * replies come back. It goes on reading all the time.
-   *
-   * A service that does not answer at once gets all steps in a row.
+   * Sends what each step says once the replies to the steps before it have come
+   * (at once, if the service answers at the end only), then the end of input;
+   * throws {@linkcode Broken} unless just the replies come back in time.
    */
   async converse(steps: Step[], options: ConverseOptions = {}): Promise<void> {
     const client = await this.connect(options);
@@ -324,18 +310,14 @@ export class Service {
     client.close();
   }
 
-  /**
-   * What is to be said of a reply that is not the wanted one, or that was late:
-   * what had come when it was waited for.
-   */
+  /** What is to be said of a reply that is not the wanted one, or was late. */
   async wrong(
     reply: Reply,
     sends: (string | Uint8Array)[],
     wanted: string | Uint8Array,
     { ifShort, late }: { ifShort?: string; late?: Reply } = {},
   ): Promise<Broken> {
-    // Of a connection that is still open, the server has not ended.
-    if (reply.ending !== undefined) await this.answers().catch(() => {});
+    if (reply.ending) await this.answers().catch(() => {}); // or it has ended
     const texts = sends.map((send) => Buffer.from(send));
     const sent = texts.length > 4 ? [Buffer.concat(texts)] : texts;
     const bytes = Buffer.from(wanted);

@@ -34,6 +34,7 @@ async function wholeLines(
 // -------------------------------------------------- wrong in what it makes of text
 
 const TEXT_FAULTS: Record<string, (text: string) => string> = {
+  "echoes": (text) => text,
   "loses line ends": (text) => text.toUpperCase().replaceAll("\n", ""),
   "capitalizes": (text) =>
     text.charAt(0).toUpperCase() + text.slice(1).toLowerCase(),
@@ -68,6 +69,7 @@ const sharedKept = { line: "" };
 let lastWrite = Promise.resolve();
 let lastAccepted: Deno.TcpConn;
 let clients = 0;
+const chat = new Set<Deno.TcpConn>();
 
 /** Serves a client when so many others at most are served. */
 async function atMost(count: number, connection: Deno.TcpConn): Promise<void> {
@@ -80,6 +82,40 @@ const FAULTS: Record<string, Serve> = {
   "none": (connection) => serveRight(connection),
   "one client at a time": (connection) => atMost(1, connection),
   "ten clients at a time": (connection) => atMost(10, connection),
+  "gives no place back": (connection) =>
+    ++clients > 3 ? new Promise(() => {}) : serveRight(connection),
+
+  async "answers one line a read"(connection) {
+    let lines = "";
+    for await (const text of texts(connection)) {
+      lines += text.toUpperCase();
+      const end = lines.indexOf("\n") + 1;
+      await writeText(connection, lines.slice(0, end));
+      lines = lines.slice(end);
+    }
+    await writeText(connection, lines);
+  },
+
+  async "fills a buffer before it answers"(connection) {
+    let buffer = "";
+    for await (const text of texts(connection)) {
+      buffer += text.toUpperCase();
+      if (buffer.length < 1024) continue;
+      await writeText(connection, buffer);
+      buffer = "";
+    }
+    await writeText(connection, buffer);
+  },
+
+  async "sends lines to the others alone"(connection) {
+    chat.add(connection);
+    for await (const text of texts(connection)) {
+      const others = [...chat].filter((other) => other !== connection);
+      const upper = text.toUpperCase();
+      await Promise.all(others.map((other) => writeText(other, upper)));
+    }
+    chat.delete(connection);
+  },
 
   async "cuts characters"(connection) {
     for await (const bytes of reads(connection)) {
