@@ -199,10 +199,9 @@ export type Row = (it: Seen) => string | false | undefined;
 export const causes: Record<"any" | Extent, Row[]> = {
   any: [
     ({ came, wanted, late = "" }) =>
-      wanted.startsWith(came) && came.length < 1000 && /[^\n]$/.test(late) &&
-      FULL_BUFFER,
+      came === wanted && /[^\n]$/.test(late) && FULL_BUFFER,
     ({ came, wanted }) =>
-      came === wanted && // but late
+      came === wanted &&
       "a reply comes only with the next input: answer all lines of a read " +
         "(select() does not see what a reader has in its buffer), and flush",
     ({ ending }) =>

@@ -8,7 +8,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { CHAT, CLOSED, PROBES, usualCause } from "./causes.ts";
+import { CHAT, CLOSED, FULL_BUFFER, PROBES, usualCause } from "./causes.ts";
 import { type Address, connect, NoConnection } from "../parts/tcp.ts";
 import { within } from "../parts/waits.ts";
 import { describe, type Ending, quote } from "../parts/words.ts";
@@ -198,8 +198,7 @@ export class Service {
       const other = await this.#contact(["hello\n", "you\n"]).catch(() => {});
       this.#before = other?.reply.bytes.toString();
     }
-    // It has closed the connection before the end of input.
-    const ifShort = first.ending && text === "" ? CLOSED : undefined;
+    const ifShort = late ? FULL_BUFFER : first.ending ? CLOSED : undefined;
     this.firstFault = await this.wrong(reply, steps, wanted, { late, ifShort });
     if (text === "" && !this.hasEnded) {
       const protocol = await this.#otherProtocol().catch(() => undefined);
