@@ -151,17 +151,20 @@ export class Service {
 
   /**
    * Waits until a condition holds; false as in `client.until`. Throws
-   * {@linkcode TooSlow} if something moves after all, soon after that.
+   * {@linkcode TooSlow} if something moves after all, soon after that, and what
+   * had come was right.
    */
   async #until(
     client: TestClient,
     condition: () => boolean,
     timeout = this.timeout,
+    wanted?: Buffer,
   ): Promise<boolean> {
     if (await client.until(condition, timeout)) return true;
-    if (client.ending !== undefined || !this.#mayBeSlow) return false;
+    const { count, bytes, ending } = client;
+    const isWrong = wanted?.subarray(0, count).equals(bytes) === false;
+    if (ending !== undefined || isWrong || !this.#mayBeSlow) return false;
     // From silence alone, a slow service cannot be told from a wrong one.
-    const { count } = client;
     const moved = () => client.count > count || client.ending !== undefined;
     await client.until(moved, 2 * this.timeout);
     this.#mayBeSlow = moved() || this.stopped;
@@ -286,7 +289,7 @@ export class Service {
       wanted = Buffer.concat([wanted, Buffer.from(inItsLines, "latin1")]);
       if (
         waits && this.answersAtOnce &&
-        !await this.#until(client, come, this.#patience)
+        !await this.#until(client, come, this.#patience, wanted)
       ) {
         waits = false;
         late = client.reply;
@@ -297,7 +300,7 @@ export class Service {
     }
     client.end();
     const wait = this.closes ? this.timeout : this.#patience;
-    const whole = await this.#until(client, come, wait);
+    const whole = await this.#until(client, come, wait, wanted);
     // More than was wanted would come before the close.
     if (whole && this.closes) await client.ended();
 
