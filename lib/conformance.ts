@@ -13,7 +13,7 @@
 
 import { parseArgs } from "node:util";
 import { type Check, checks, type Level } from "./checker/checks.ts";
-import { ACCEPT_LOOP } from "./checker/causes.ts";
+import { ACCEPT_LOOP, ENDED } from "./checker/causes.ts";
 import {
   COMMON,
   fail,
@@ -23,7 +23,7 @@ import {
   readOptions,
   wholeNumber,
 } from "./parts/command_line.ts";
-import { Broken, Service } from "./checker/service.ts";
+import { Broken, Service, TooSlow } from "./checker/service.ts";
 import { type Address, NoConnection } from "./parts/tcp.ts";
 
 export { type Check, checks, type Level } from "./checker/checks.ts";
@@ -40,6 +40,18 @@ export interface ConformOptions {
   onResult?: (result: Result, report: Report) => void;
 }
 
+/**
+ * What came of a promise. "not meant": a textbook's server, one line a connection,
+ * never makes it. "not asked": the service had stopped answering before, or this
+ * program's own system cannot ask. "no time": the service is too slow to tell.
+ */
+export type Outcome =
+  | "kept"
+  | "broken"
+  | "not meant"
+  | "not asked"
+  | "no time";
+
 /** What came of one check. */
 export interface Result {
   /** The check's name. */
@@ -48,12 +60,8 @@ export interface Result {
   level: Level;
   /** The check's promise. */
   promise: string;
-  /**
-   * "not meant": a textbook's server, one line a connection, never makes this
-   * promise. "not asked": the service had stopped answering before. "no time":
-   * it needed more than the check's share of the time, which counts for nothing.
-   */
-  outcome: "kept" | "broken" | "not meant" | "not asked" | "no time";
+  /** What came of it. */
+  outcome: Outcome;
   /** Why the service was not asked, or not to the end. */
   reason?: string;
   /** What was sent, if the promise was broken or not meant. */
@@ -70,6 +78,8 @@ export interface Report {
   oneReply: boolean;
   /** One for each check, in their order. */
   results: Result[];
+  /** The check since which the service answers nobody, if there is one. */
+  noAnswerSince?: string;
 }
 
 /**
@@ -85,35 +95,57 @@ export async function conform(
   const service = new Service(address, timeout);
   // What is asked gets a third of the time that is left.
   const share = () => Math.max(0, end - performance.now()) / 3;
-  await service.during(share(), () => service.meet());
+  let rest: Found | undefined; // what is to be said of all checks from now on
+  try {
+    await service.during(500 * budget, () => service.meet());
+    if (service.stopped && !service.firstFault) rest = NO_TIME;
+  } catch (error) {
+    if (!(error instanceof TooSlow)) throw error;
+    rest = { outcome: "no time", reason: error.message };
+  }
   const report: Report = { oneReply: service.oneReply, results: [] };
-  let reason: string | undefined;
   for (const check of options.checks ?? checks) {
-    const found: Found = reason === undefined
-      ? await ask(check, service, share())
-      : { outcome: "not asked", reason };
+    const found = rest ?? await ask(check, service, share());
+    const isOver = rest || ["kept", "not asked"].includes(found.outcome);
+    const answers = isOver ||
+      await service.during(share(), () => service.answers())
+        .catch(() => true) || // late, but it answers
+      service.stopped; // there was no time
+    const isSilent = found.came?.startsWith("nothing, then silence");
+    if (!answers && isSilent && service.served > 0) {
+      found.usualCause = ACCEPT_LOOP;
+    }
     const { name, level = "required", promise } = check;
     const result = { name, level, promise, ...found };
     report.results.push(result);
     onResult?.(result, report);
-    if (!["broken", "not meant"].includes(found.outcome)) continue;
-    const answers = await service.during(share(), () => service.answers());
-    if (answers || service.stopped) continue; // stopped: there was no time
+    if (answers) continue;
+    if (found.outcome === "no time" && !service.hasEnded) {
+      rest = { outcome: "no time", reason: `still busy after ${name}` };
+      continue;
+    }
     // The end of the service is a fault, whatever it was meant to do.
     const why = found.outcome === "not meant"
       ? found.usualCause
       : "its own output may say why";
-    reason = `no answer since ${name} (${why})`;
+    rest = { outcome: "not asked", reason: `no answer since ${name} (${why})` };
+    report.noAnswerSince = name;
   }
   return report;
 }
 
-/** True if all promises of a level were kept that there was time to ask for. */
-function kept(report: Report, level: Level): boolean {
-  return report.results.every((result) =>
-    result.level !== level || result.outcome === "kept" ||
-    result.outcome === "no time"
+/**
+ * True if all promises of these levels are kept, false if one is not; null if
+ * that was not to be found out.
+ */
+function verdict(report: Report, levels: Level[]): boolean | null {
+  const outcomes = report.results.filter(({ level }) => levels.includes(level))
+    .map(({ outcome }) => outcome);
+  const isBroken = outcomes.some((outcome) =>
+    outcome === "broken" || outcome === "not meant"
   );
+  if (isBroken || report.noAnswerSince) return false;
+  return outcomes.every((outcome) => outcome === "kept") ? true : null;
 }
 
 /** Asks for one promise, in so many milliseconds. */
@@ -122,24 +154,28 @@ async function ask(
   service: Service,
   share: number,
 ): Promise<Found> {
-  const noTime: Found = {
-    outcome: "no time",
-    reason: "the service needs more than a check's share of the time",
-  };
-  if (share < 300) return noTime;
+  if (share < 300) return NO_TIME;
   try {
     await service.during(share, async () => await check.run(service));
     return { outcome: "kept" };
   } catch (thrown) {
-    if (service.stopped) return noTime;
-    const cause = service.served === 1
-      ? ACCEPT_LOOP
-      : "the server has ended, or accepts no more: look at its own output";
-    const error = thrown instanceof NoConnection
-      ? new Broken("a request to connect", thrown.message, cause)
+    if (service.stopped) return NO_TIME;
+    const reason = messageOf(thrown);
+    if (thrown instanceof TooSlow) return { outcome: "no time", reason };
+    const noConnection = thrown instanceof NoConnection;
+    // This program's own error, or its system's, is no fault of the service.
+    if (thrown instanceof TypeError || noConnection && thrown.cause) {
+      return { outcome: "not asked", reason };
+    }
+    const error = noConnection
+      ? new Broken(
+        "a request to connect",
+        reason,
+        service.hasEnded ? ENDED : ACCEPT_LOOP,
+      )
       : thrown;
     // A mistake in a check of your own has a message alone.
-    const { sent, came = messageOf(error), usualCause } = error as Broken;
+    const { sent, came = reason, usualCause } = error as Broken;
     const outcome = service.oneReply && !check.oneReply
       ? "not meant"
       : "broken";
@@ -149,6 +185,12 @@ async function ask(
 }
 
 type Found = Omit<Result, "name" | "level" | "promise">;
+
+const NO_TIME: Found = {
+  outcome: "no time",
+  reason: "it needs more than a check's share of the time; give a longer " +
+    "--timeout",
+};
 
 // ------------------------------------------------------------ for the terminal
 
@@ -182,27 +224,33 @@ function wrap(text: string, label: string): string {
   return label + lines.join("\n" + " ".repeat(label.length));
 }
 
-function printSummary(report: Report, strict: boolean): void {
+function printSummary(
+  report: Report,
+  strict: boolean,
+  ok: boolean | null,
+): void {
   const { results, oneReply } = report;
   const counts = LEVELS.flatMap((level) => {
-    const all = results.filter((result) =>
-      result.level === level && result.outcome !== "no time"
-    );
-    const good = all.filter((result) => result.outcome === "kept");
+    const all = results.filter((result) => result.level === level);
+    const good = all.filter(({ outcome }) => outcome === "kept");
     return all.length === 0 ? [] : `${level}: ${good.length} of ${all.length}`;
   });
-  for (const outcome of ["not asked", "no time"]) {
-    const some = results.filter((result) => result.outcome === outcome);
-    if (some.length === 0) continue;
-    const names = some.map(({ name }) => name).join(", ");
-    console.log(wrap(`${outcome}, ${some[0].reason}: ${names}`, "- "));
+  const unknown = results.filter(({ reason }) => reason !== undefined);
+  for (const reason of new Set(unknown.map(({ reason }) => reason))) {
+    const same = unknown.filter((result) => result.reason === reason);
+    const names = same.map(({ name }) => name).join(", ");
+    console.log(wrap(`${same[0].outcome}, ${reason}: ${names}`, "- "));
   }
   console.log(`\nPromises kept: ${counts.join(", ")}.`);
+  if (ok === null) console.log(UNDECIDED);
   if (!strict && counts.length > 1) console.log(NOT_STRICT);
-  if (oneReply) console.log(TEXTBOOK);
+  if (oneReply && !report.noAnswerSince) console.log(TEXTBOOK);
 }
 
 const LEVELS: Level[] = ["required", "exact bytes", "full text"];
+
+const UNDECIDED =
+  "None of those that decide is broken, but not all were asked.";
 
 const NOT_STRICT =
   "The required ones decide, and all with --strict: a service " +
@@ -231,7 +279,7 @@ Usage: deno run --allow-net lib/conformance.ts [options]
   -h, --help         show this
 
 Exit code 0: all required promises are kept. 1: some are not, or there is no
-service. 2: wrong usage.`;
+service. 2: wrong usage. 3: none is broken, but not all could be asked.`;
 
 /**
  * The program: asks for all promises in a list, prints what came of it and
@@ -255,11 +303,10 @@ export async function main(list: Check[] = checks): Promise<never> {
         if (!json) print(result, report, width);
       },
     });
-    const decide = strict ? LEVELS : LEVELS.slice(0, 1);
-    const ok = decide.every((level) => kept(report, level));
+    const ok = verdict(report, strict ? LEVELS : ["required"]);
     if (json) console.log(JSON.stringify({ ...report, ok }, null, 2));
-    else printSummary(report, strict);
-    Deno.exit(ok ? 0 : 1);
+    else printSummary(report, strict, ok);
+    Deno.exit(ok === null ? 3 : ok ? 0 : 1);
   } catch (error) {
     if (!(error instanceof NoConnection)) throw error;
     fail("conformance", noService(address, error));

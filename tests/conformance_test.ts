@@ -5,6 +5,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { checks } from "../lib/conformance.ts";
 import { type Exit, listening, run, Script } from "../lib/parts/process.ts";
 import { freePort, temporaryFolder } from "./machine.ts";
@@ -77,6 +78,39 @@ Deno.test("conformance - what a dead server was not asked is one line", async ()
   const { stdout } = await check("never flushes", "--strict");
   assert.equal(stdout.match(/^✗/gm)!.length, 1);
   assert.match(stdout, /^- not asked, no answer since uppercase /m);
+});
+
+Deno.test("conformance - a slow server is not blamed, nor a promise passed that was not asked: exit code 3", async () => {
+  const { code, stdout } = await check(
+    "answers after 4 s",
+    "--timeout 2 --only interactive",
+  );
+  assert.match(stdout, /^- no time, slower than --timeout 2: .* interactive$/m);
+  assert.match(stdout, /required: 0 of 1\./);
+  assert.equal(code, 3);
+  const { code: same, stdout: json } = await check(
+    "answers after 4 s",
+    "--timeout 2 --json",
+  );
+  const { ok, results } = JSON.parse(json);
+  assert.equal(ok, null);
+  assert.equal(results[0].outcome, "no time");
+  assert.equal(same, 3);
+});
+
+Deno.test("conformance - a reset that this release of Deno cannot send is not asked for: exit code 3", async () => {
+  await using folder = await temporaryFolder();
+  const older = join(folder.path, "older.ts");
+  await Deno.writeTextFile(
+    older,
+    `import { Socket } from "node:net";
+    delete Socket.prototype.resetAndDestroy;
+    const { main } = await import(${JSON.stringify(pathToFileURL(PROGRAM))});
+    await main();`,
+  );
+  const { code, stdout } = await check("none", "--only reset", older);
+  assert.match(stdout, /^- not asked, needs Deno 2\.7\.14: reset$/m);
+  assert.equal(code, 3);
 });
 
 Deno.test("conformance - full text decides the exit code with --strict alone", async () => {

@@ -8,7 +8,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { type Case, PROBES, usualCause } from "./causes.ts";
+import { CHAT, CLOSED, FULL_BUFFER, PROBES, usualCause } from "./causes.ts";
 import { type Address, connect, NoConnection } from "../parts/tcp.ts";
 import { within } from "../parts/waits.ts";
 import { describe, type Ending, quote } from "../parts/words.ts";
@@ -27,6 +27,9 @@ export class Broken extends Error {
     super(`sent ${sent}; came ${came}: ${usualCause}`);
   }
 }
+
+/** A reply that came after the time for it. */
+export class TooSlow extends Error {}
 
 /** A part of a conversation: what the client sends, and what it waits for. */
 export interface Step {
@@ -48,11 +51,16 @@ export interface ReadOptions {
 
 /** How a client converses. */
 export interface ConverseOptions extends ReadOptions {
-  /** The usual cause in this check if nothing comes. @default none of its own */
-  ifNothing?: string;
+  /** The usual cause in this check if not all comes. @default none of its own */
+  ifShort?: string;
   /** No reply is waited for before the end of input. @default false */
   endAtOnce?: boolean;
+  /** Its line ends have to be those that are wanted. @default false */
+  exactLineEnds?: boolean;
 }
+
+/** What has come on a connection, and how it ended. */
+export type Reply = Pick<TestClient, "bytes" | "ending">;
 
 /** A service under test. */
 export class Service {
@@ -65,8 +73,12 @@ export class Service {
   closes = true;
   /** It answers once on each connection, as the textbook's server does, and right. */
   oneReply = false;
+  /** The end of its lines: println() on Windows makes it \r\n. */
+  lineEnd: "\n" | "\r\n" = "\n";
   /** What was wrong with the reply to its first client. */
-  first: Broken | undefined;
+  firstFault: Broken | undefined;
+  /** Nothing listens any more. */
+  hasEnded = false;
   /** The causes that were found already. */
   readonly told: Set<string> = new Set();
   /** The time of what is asked is over: nothing is waited for any more. */
@@ -77,6 +89,8 @@ export class Service {
   #before: string | undefined;
   /** The longest wait for a step's reply, which may still come at the end. */
   #patience: number;
+  /** A reply that took longer than a timeout may still come, as far as is known. */
+  #mayBeSlow = true;
   readonly #clients = new Set<TestClient>();
   #stop = Promise.withResolvers<undefined>();
 
@@ -96,6 +110,8 @@ export class Service {
    */
   async connect(options: ReadOptions = {}): Promise<TestClient> {
     const connecting = connect(this.address, this.timeout);
+    connecting.then(() => false, (error: NoConnection) => error.nothingListens)
+      .then((hasEnded) => this.hasEnded = hasEnded);
     const connection = await Promise.race([connecting, this.#stop.promise]);
     if (connection === undefined) {
       connecting.then((late) => late.close(), () => {});
@@ -134,63 +150,97 @@ export class Service {
   }
 
   /**
-   * Finds out how it talks, and whether what its first client gets is right.
-   * Throws {@linkcode NoConnection}.
+   * Waits until a condition holds; false as in `client.until`. Throws
+   * {@linkcode TooSlow} if something moves after all, soon after that, and what
+   * had come was right.
    */
-  async meet(): Promise<void> {
-    const line = "the quick brown Fox jumps over the lazy Dog\n";
-    const { client, atOnce, oneReply } = await this.#contact(line, "two\n");
-    this.answersAtOnce = atOnce;
-    this.oneReply = oneReply;
-    this.closes = client.ending !== undefined;
-    if (client.count > 0) this.served = 1;
-    const steps = this.oneReply ? [line] : [line, "two\n"];
-    const wanted = steps.join("").toUpperCase();
-    if (client.text === wanted) {
-      // Whether it serves a second client is the cause of much that follows.
-      await this.answers();
-      return;
-    }
-    // It may serve no second client: what the first one got tells enough then.
-    if (client.count > 0) {
-      const other = await this.#contact("hello\n", "again\n").catch(() => {});
-      this.#before = other?.client.text;
-    }
-    this.first = this.wrong(client, steps, wanted);
-    if (client.count === 0) {
-      const protocol = await this.#otherProtocol().catch(() => undefined);
-      this.first.usualCause = protocol ?? this.first.usualCause;
-    }
-    this.#before = client.text;
-    this.oneReply = false;
-    this.told.add(this.first.usualCause);
+  async #until(
+    client: TestClient,
+    condition: () => boolean,
+    timeout = this.timeout,
+    wanted?: Buffer,
+  ): Promise<boolean> {
+    if (await client.until(condition, timeout)) return true;
+    const { count, bytes, ending } = client;
+    const isWrong = wanted?.subarray(0, count).equals(bytes) === false;
+    if (ending !== undefined || isWrong || !this.#mayBeSlow) return false;
+    // From silence alone, a slow service cannot be told from a wrong one.
+    const moved = () => client.count > count || client.ending !== undefined;
+    await client.until(moved, 2 * this.timeout);
+    this.#mayBeSlow = moved() || this.stopped;
+    if (!moved()) return false;
+    throw new TooSlow(
+      `slower than --timeout ${this.timeout}: try a longer one`,
+    );
   }
 
-  /** Sends two lines from a new client, each in its time, and waits for all replies. */
-  async #contact(line: string, next: string) {
+  /** Finds out how it talks. Throws {@linkcode NoConnection}, {@linkcode TooSlow}. */
+  async meet(): Promise<void> {
+    const lines = ["the quick brown Fox jumps over the lazy Dog\n", "two\n"];
+    const { first, reply, atOnce } = await this.#contact(lines);
+    const text = reply.bytes.toString();
+    this.answersAtOnce = atOnce;
+    this.closes = reply.ending !== undefined;
+    if (text !== "") this.served = 1;
+    const begun = first.bytes.toString();
+    const isCut = lines[0].trim().toUpperCase().startsWith(begun) &&
+      begun.length < lines[0].length - 1 && first.ending === undefined;
+    const late = atOnce && isCut ? first : undefined;
+    const oneReply = atOnce && !late && first.bytes.equals(reply.bytes);
+    const steps = oneReply ? [lines[0]] : lines;
+    const wanted = steps.join("").toUpperCase();
+    if (text.replaceAll("\r\n", "\n") === wanted && !late) {
+      if (text !== wanted) this.lineEnd = "\r\n";
+      // Whether it serves a second client is the cause of much that follows.
+      this.oneReply = await this.answers() && oneReply;
+      return;
+    }
+    if (this.stopped && wanted.startsWith(text)) return;
+    // It may serve no second client: what the first one got tells enough then.
+    if (text !== "") {
+      const other = await this.#contact(["hello\n", "you\n"]).catch(() => {});
+      this.#before = other?.reply.bytes.toString();
+    }
+    const ifShort = late ? FULL_BUFFER : first.ending ? CLOSED : undefined;
+    this.firstFault = await this.wrong(reply, steps, wanted, { late, ifShort });
+    if (text === "" && !this.hasEnded) {
+      const protocol = await this.#otherProtocol().catch(() => undefined);
+      this.firstFault.usualCause = protocol ?? this.firstFault.usualCause;
+    }
+    this.#before = text;
+    this.told.add(this.firstFault.usualCause);
+  }
+
+  /** Sends two lines in turn; gives what came for the first, and for both. */
+  async #contact([line, next]: string[]) {
     const client = await this.connect();
     client.send(line);
     // Three bytes: a reply that has lost its line end is a reply, too.
-    const atOnce = await client.until(() => client.count >= 3);
+    const atOnce = await this.#until(client, () => client.count >= 3);
     await client.ended(0.3); // what belongs to this reply
-    const { count } = client;
+    const { count, reply: first } = client;
     client.send(next);
-    if (atOnce) await client.until(() => client.count > count);
+    if (atOnce) await this.#until(client, () => client.count > count);
     client.end();
-    await client.ended();
-    return { client, atOnce, oneReply: atOnce && client.count === count };
+    await this.#until(client, () => client.ending !== undefined);
+    return { first, reply: client.reply, atOnce };
   }
 
-  /** What a server speaks that said nothing to a line. */
+  /** What a server speaks, or does, that said nothing to a line. */
   async #otherProtocol(): Promise<string | undefined> {
+    const wait = this.timeout / 5;
     for (const [send, fits, cause] of PROBES) {
       const client = await this.connect();
       client.send(Buffer.from(send, "latin1"));
       client.end();
-      await client.ended(this.timeout / 5);
+      await client.ended(wait);
       client.close();
-      if (fits.test(client.text)) return cause;
+      if (fits.test(client.bytes.toString())) return cause;
     }
+    const other = await this.connect();
+    const client = await this.connect();
+    client.send("hello\n");
+    if (await other.until(() => other.count > 0, wait)) return CHAT;
   }
 
   /** Whether it answers a new client with anything at all. */
@@ -199,7 +249,7 @@ export class Service {
     if (client === undefined) return false;
     client.send("hello\n");
     if (!this.answersAtOnce) client.end();
-    if (!await client.until(() => client.count > 0)) return false;
+    if (!await this.#until(client, () => client.count > 0)) return false;
     client.end();
     // It reads the whole reply: a server that is still writing may die of less.
     if (this.closes) await client.ended();
@@ -209,10 +259,7 @@ export class Service {
     return true;
   }
 
-  /**
-   * Sends a text and the end of input; throws {@linkcode Broken} unless just
-   * the wanted reply comes back.
-   */
+  /** A conversation of one step: a text, then the end of input. */
   expect(
     text: string | Uint8Array,
     wanted: string | Uint8Array,
@@ -222,67 +269,75 @@ export class Service {
   }
 
   /**
-   * Sends what each step says once the replies to the steps before it have
-   * come, then the end of input; throws {@linkcode Broken} unless just the
-   * replies come back. It goes on reading all the time.
-   *
-   * A service that does not answer at once gets all steps in a row.
+   * Sends what each step says once the replies to the steps before it have come
+   * (at once, if the service answers at the end only), then the end of input;
+   * throws {@linkcode Broken} unless just the replies come back in time.
    */
   async converse(steps: Step[], options: ConverseOptions = {}): Promise<void> {
     const client = await this.connect(options);
+    const sends = steps.map(({ send }) => Buffer.from(send));
     let waits = !options.endAtOnce;
-    let count = 0;
-    const come = () => client.count >= count;
+    let late: Reply | undefined;
+    let wanted = Buffer.alloc(0);
+    const come = () => client.count >= wanted.length;
     for (const { send, reply, meanwhile } of steps) {
       client.send(send);
-      count += Buffer.byteLength(reply);
-      if (waits && this.answersAtOnce) {
-        waits = await client.until(come, this.#patience);
-        // What does not come now may still come at the end. The next time one
-        // does not wait as long.
-        if (!waits) this.#patience = this.timeout / 5;
+      const text = Buffer.from(reply).toString("latin1"); // a character is a byte
+      const inItsLines = options.exactLineEnds
+        ? text
+        : text.replaceAll("\n", this.lineEnd);
+      wanted = Buffer.concat([wanted, Buffer.from(inItsLines, "latin1")]);
+      if (
+        waits && this.answersAtOnce &&
+        !await this.#until(client, come, this.#patience, wanted)
+      ) {
+        waits = false;
+        late = client.reply;
+        // It may still come at the end. The next late one is not waited for as long.
+        this.#patience = this.timeout / 5;
       }
       if (waits) await meanwhile?.();
     }
     client.end();
     const wait = this.closes ? this.timeout : this.#patience;
-    const whole = await client.until(come, wait);
+    const whole = await this.#until(client, come, wait, wanted);
     // More than was wanted would come before the close.
     if (whole && this.closes) await client.ended();
 
     if (client.count > 0) this.served += 1;
-    const wanted = Buffer.concat(steps.map(({ reply }) => Buffer.from(reply)));
-    if (!wanted.equals(client.bytes)) {
-      const sends = steps.map(({ send }) => send);
-      throw this.wrong(client, sends, wanted, options.ifNothing);
+    const { reply } = client;
+    if (late !== undefined || !wanted.equals(reply.bytes)) {
+      throw await this.wrong(reply, sends, wanted, { ...options, late });
     }
     client.close();
   }
 
-  /** What is to be said of a reply that is not the wanted one. */
-  wrong(
-    client: TestClient,
+  /** What is to be said of a reply that is not the wanted one, or was late. */
+  async wrong(
+    reply: Reply,
     sends: (string | Uint8Array)[],
     wanted: string | Uint8Array,
-    ifNothing?: string,
-  ): Broken {
+    { ifShort, late }: { ifShort?: string; late?: Reply } = {},
+  ): Promise<Broken> {
+    if (reply.ending) await this.answers().catch(() => {}); // or it has ended
     const texts = sends.map((send) => Buffer.from(send));
     const sent = texts.length > 4 ? [Buffer.concat(texts)] : texts;
     const bytes = Buffer.from(wanted);
-    const wrong: Case = {
+    const cause = usualCause({
       steps: texts.map(String),
       wanted: bytes.toString(),
-      came: client.text,
-      ending: client.ending,
+      came: reply.bytes.toString(),
+      ending: reply.ending,
+      hasEnded: this.hasEnded,
       before: this.#before,
       served: this.served,
-      ifNothing,
-    };
-    return new Broken(
-      sent.map(quote).join(", then "),
-      describe(client, bytes, this.timeout),
-      usualCause(wrong, this.told),
-    );
+      late: late?.bytes.toString(),
+      ifShort,
+    }, this.told);
+    const came = late !== undefined && bytes.equals(reply.bytes)
+      ? `${describe(late, bytes, this.timeout)}; the rest came with more input`
+      : describe(reply, bytes, this.timeout);
+    return new Broken(sent.map(quote).join(", then "), came, cause);
   }
 }
 
@@ -318,9 +373,9 @@ export class TestClient {
     return Buffer.concat(this.#pieces);
   }
 
-  /** All that came, as text. */
-  get text(): string {
-    return this.bytes.toString();
+  /** What came until now: it stays as it is, whatever comes later. */
+  get reply(): Reply {
+    return { bytes: this.bytes, ending: this.ending };
   }
 
   /** Sends, after all that is to be sent already. */
@@ -350,17 +405,15 @@ export class TestClient {
     condition: () => boolean,
     timeout: number = this.timeout,
   ): Promise<boolean> {
+    const holds = async () => {
+      while (!condition() && this.ending === undefined) {
+        await this.#moved.promise;
+      }
+    };
     // What was sent may wait in the system's buffers.
     const moved = () => this.sent + this.count;
-    const holds = Promise.race([this.#holds(condition), this.stop]);
-    await within(timeout, holds, moved);
+    await within(timeout, Promise.race([holds(), this.stop]), moved);
     return condition();
-  }
-
-  async #holds(condition: () => boolean): Promise<void> {
-    while (!condition() && this.ending === undefined) {
-      await this.#moved.promise;
-    }
   }
 
   /** Waits until the reply ends; false as in `until`. */

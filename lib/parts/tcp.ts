@@ -8,7 +8,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { connect as connectSocket } from "node:net";
+import { connect as connectSocket, Socket } from "node:net";
 import { within } from "./waits.ts";
 import { difference } from "./words.ts";
 
@@ -28,9 +28,16 @@ export function format({ hostname, port }: Address): string {
 
 /** No connection: nothing listens, or nobody answered in time. */
 export class NoConnection extends Error {
-  /** Says in words why there is none, and whether the system refused it. */
-  constructor(why: string, readonly nothingListens: boolean = false) {
-    super(why);
+  /**
+   * Says in words why there is none, and whether the system refused it. An error
+   * of this side's own system is its `cause`.
+   */
+  constructor(
+    why: string,
+    readonly nothingListens: boolean = false,
+    options?: ErrorOptions,
+  ) {
+    super(why, options);
   }
 }
 
@@ -45,6 +52,7 @@ export async function connect(
 ): Promise<Deno.TcpConn> {
   const connecting = Deno.connect(address);
   let why = `no answer in ${timeout} s`;
+  let cause: unknown;
   try {
     const connection = await within(timeout, connecting);
     if (connection) return connection;
@@ -56,8 +64,9 @@ export async function connect(
     why = error instanceof Deno.errors.NotCapable
       ? "no permission to connect; run this program with --allow-net"
       : (error as Error).message;
+    cause = error;
   }
-  throw new NoConnection(why);
+  throw new NoConnection(why, false, { cause });
 }
 
 /** Writes all of the bytes, however many a single write takes. */
@@ -110,6 +119,7 @@ export async function readReply(
  * @param ready Gets a function that sends, and a promise that settles with the
  * reply; what it returns is waited for.
  * @returns Whether there was a connection to reset.
+ * @throws {TypeError} in a release of Deno that cannot
  */
 export async function reset(
   { hostname, port }: Address,
@@ -118,6 +128,9 @@ export async function reset(
     reply: Promise<void>,
   ) => unknown = () => {},
 ): Promise<boolean> {
+  if (!("resetAndDestroy" in Socket.prototype)) {
+    throw new TypeError("needs Deno 2.7.14");
+  }
   const socket = connectSocket({ host: hostname, port });
   const event = (name: "connect" | "data" | "close") =>
     new Promise<void>((resolve) => socket.once(name, () => resolve()));

@@ -34,6 +34,7 @@ async function wholeLines(
 // -------------------------------------------------- wrong in what it makes of text
 
 const TEXT_FAULTS: Record<string, (text: string) => string> = {
+  "echoes": (text) => text,
   "loses line ends": (text) => text.toUpperCase().replaceAll("\n", ""),
   "capitalizes": (text) =>
     text.charAt(0).toUpperCase() + text.slice(1).toLowerCase(),
@@ -52,6 +53,8 @@ const TEXT_FAULTS: Record<string, (text: string) => string> = {
   "uppercases letter by letter": (text) =>
     text.split("ß").map((part) => part.toUpperCase()).join("ß"),
   "changes line ends": (text) => text.toUpperCase().replaceAll("\r\n", "\n"),
+  "ends its lines with \\r\\n": (text) =>
+    text.toUpperCase().replaceAll(/\r?\n/g, "\r\n"),
   "answers the first 1,000 characters of a read": (text) =>
     text.slice(0, 1000).toUpperCase(),
   "never flushes": () => "",
@@ -66,6 +69,7 @@ const sharedKept = { line: "" };
 let lastWrite = Promise.resolve();
 let lastAccepted: Deno.TcpConn;
 let clients = 0;
+const chat = new Set<Deno.TcpConn>();
 
 /** Serves a client when so many others at most are served. */
 async function atMost(count: number, connection: Deno.TcpConn): Promise<void> {
@@ -78,6 +82,40 @@ const FAULTS: Record<string, Serve> = {
   "none": (connection) => serveRight(connection),
   "one client at a time": (connection) => atMost(1, connection),
   "ten clients at a time": (connection) => atMost(10, connection),
+  "gives no place back": (connection) =>
+    ++clients > 3 ? new Promise(() => {}) : serveRight(connection),
+
+  async "answers one line a read"(connection) {
+    let lines = "";
+    for await (const text of texts(connection)) {
+      lines += text.toUpperCase();
+      const end = lines.indexOf("\n") + 1;
+      await writeText(connection, lines.slice(0, end));
+      lines = lines.slice(end);
+    }
+    await writeText(connection, lines);
+  },
+
+  async "fills a buffer before it answers"(connection) {
+    let buffer = "";
+    for await (const text of texts(connection)) {
+      buffer += text.toUpperCase();
+      if (buffer.length < 1024) continue;
+      await writeText(connection, buffer);
+      buffer = "";
+    }
+    await writeText(connection, buffer);
+  },
+
+  async "sends lines to the others alone"(connection) {
+    chat.add(connection);
+    for await (const text of texts(connection)) {
+      const others = [...chat].filter((other) => other !== connection);
+      const upper = text.toUpperCase();
+      await Promise.all(others.map((other) => writeText(other, upper)));
+    }
+    chat.delete(connection);
+  },
 
   async "cuts characters"(connection) {
     for await (const bytes of reads(connection)) {
@@ -105,6 +143,13 @@ const FAULTS: Record<string, Serve> = {
       await writeText(connection, all.slice(1, end || undefined));
       if (end > 0) return;
       last = all.slice(-1);
+    }
+  },
+
+  async "answers after 4 s"(connection) {
+    for await (const text of texts(connection)) {
+      await pause(4000);
+      await writeText(connection, text.toUpperCase());
     }
   },
 
@@ -243,6 +288,9 @@ const FAULTS: Record<string, Serve> = {
     await pause(0); // accept() may have the next client by then
     await serveRight(lastAccepted);
   },
+
+  "ends with its first client": (connection) =>
+    serveRight(connection).finally(() => die("the loop is over")),
 
   "serves its first client alone": (connection) =>
     clients++ === 0 ? serveRight(connection) : new Promise(() => {}),
