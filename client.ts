@@ -18,74 +18,20 @@
  * @module
  */
 
-/** Connects, sends all of standard input, prints all replies. */
+/**
+ * Connects, sends all of standard input, prints all replies. The last line of this
+ * file calls it: then all constants and variables below have their values.
+ */
 async function main(options: Options): Promise<void> {
   const clientSocket = await connect(options); // active open
   const [whyNotSent] = await Promise.all([
-    send(clientSocket).catch(reason), // replies that came before are still printed
+    send(clientSocket).catch(reasonOrThrow), // replies that came are still printed
     receive(clientSocket),
   ]);
-  if (whyNotSent) lost(clientSocket.remoteAddr, whyNotSent);
+  if (whyNotSent) failLost(clientSocket.remoteAddr, whyNotSent);
   clientSocket.close(); // all is sent, and the server has closed
   Deno.exit(0); // also if a pause() is not over
 }
-
-const BUFFER_SIZE = 256 * 1024; // bytes
-/** Whether the server has closed its side. */
-let serverClosed = false;
-
-/** Standard input to the socket. */
-async function send(clientSocket: Deno.TcpConn): Promise<void> {
-  const buffer = new Uint8Array(BUFFER_SIZE);
-  while (true) {
-    const count = await Deno.stdin.read(buffer)
-      .catch((error) => fail(`cannot read standard input: ${reason(error)}`));
-    if (count === null) break; // end of file
-    for (let sent = 0; sent < count;) { // write() may take only a part
-      if (serverClosed) lost(clientSocket.remoteAddr, CLOSED_EARLY);
-      sent += await clientSocket.write(buffer.subarray(sent, count));
-    }
-  }
-  // Fails if the server has reset the connection. (closeWrite() would not fail.)
-  await clientSocket.write(new Uint8Array(0));
-  await clientSocket.closeWrite(); // half-close, which begins the active close
-  watchSilence(clientSocket.remoteAddr);
-}
-
-/** The socket to standard output. */
-async function receive(clientSocket: Deno.TcpConn): Promise<void> {
-  const buffer = new Uint8Array(BUFFER_SIZE);
-  while (true) {
-    silence = 0; // from now on the client waits for the server
-    const count = await clientSocket.read(buffer)
-      .catch((error) => lost(clientSocket.remoteAddr, reason(error)));
-    silence = -Infinity; // from now on it waits for the screen
-    if (count === null) break; // end of file
-    await print(buffer.subarray(0, count));
-  }
-  serverClosed = true;
-  // A server that closes after its last reply may be quicker than the end of the
-  // input. If the input goes on, nobody is left to answer it.
-  pause(500).then(() => lost(clientSocket.remoteAddr, CLOSED_EARLY));
-}
-
-/**
- * Writes to standard output. A write that fails is never repeated: a part of the bytes
- * may have been written, and Deno does not say how many.
- */
-async function print(bytes: Uint8Array): Promise<void> {
-  for (let printed = 0; printed < bytes.length;) {
-    printed += await Deno.stdout.write(bytes.subarray(printed))
-      .catch((error) => {
-        // The next program has stopped reading, as in `| head -1`.
-        if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
-        fail(`cannot write standard output: ${reason(error)}`);
-      });
-  }
-}
-
-// --------------------------------------------------------------- the connection
-// Without this, a person waits and is not told what for.
 
 /** How long a connection may take: milliseconds. */
 const TIME_LIMIT = 10_000;
@@ -101,15 +47,80 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
     clientSocket = await Deno.connect({ ...options, signal });
     clientSocket.setNoDelay(); // a line is sent when it is typed
   } catch (error) {
-    cannotConnect(error as Error, options);
+    failToConnect(error as Error, options);
   }
+  const from = format(clientSocket.localAddr);
+  const to = format(clientSocket.remoteAddr);
+  // The system may give the client the very port to which it connects. If nobody
+  // listens there, the client is connected to itself (simultaneous open).
+  if (from === to) failToConnect(new Deno.errors.ConnectionRefused(), options);
   if (Deno.stdin.isTerminal()) {
-    const from = format(clientSocket.localAddr);
-    const to = format(clientSocket.remoteAddr);
     say(`${from} is connected to ${to}; ${END_KEYS} ends`);
   }
   return clientSocket;
 }
+
+const BUFFER_SIZE = 256 * 1024; // bytes
+/** Whether the server has closed its side. */
+let serverClosed = false;
+
+/** Standard input to the socket. */
+async function send(clientSocket: Deno.TcpConn): Promise<void> {
+  const buffer = new Uint8Array(BUFFER_SIZE);
+  while (true) {
+    const count = await Deno.stdin.read(buffer)
+      .catch((error) =>
+        fail(`cannot read standard input: ${reasonOrThrow(error)}`)
+      );
+    if (count === null) break; // end of file
+    for (let sent = 0; sent < count;) { // write() may take only a part
+      // A write() to a server that has closed does not fail at once.
+      if (serverClosed) failLost(clientSocket.remoteAddr, CLOSED_EARLY);
+      sent += await clientSocket.write(buffer.subarray(sent, count));
+    }
+  }
+  // If the server has reset the connection, this write fails. closeWrite() would not.
+  await clientSocket.write(new Uint8Array(0));
+  await clientSocket.closeWrite(); // half-close, which begins the active close
+  watchSilence(clientSocket.remoteAddr);
+}
+
+/** The socket to standard output. */
+async function receive(clientSocket: Deno.TcpConn): Promise<void> {
+  const buffer = new Uint8Array(BUFFER_SIZE);
+  while (true) {
+    silence = 0; // from now on the client waits for the server
+    const count = await clientSocket.read(buffer)
+      .catch((error) =>
+        failLost(clientSocket.remoteAddr, reasonOrThrow(error))
+      );
+    silence = -Infinity; // from now on it waits for the screen
+    if (count === null) break; // end of file
+    await print(buffer.subarray(0, count));
+  }
+  serverClosed = true;
+  // send() may wait for the keyboard now, and would not see it. But a server that
+  // closes after its last reply may be quicker than the end of the input.
+  pause(500).then(() => failLost(clientSocket.remoteAddr, CLOSED_EARLY));
+}
+
+/**
+ * Writes to standard output. A write that fails is never repeated: a part of the bytes
+ * may have been written, and Deno does not say how many.
+ */
+async function print(bytes: Uint8Array): Promise<void> {
+  for (let printed = 0; printed < bytes.length;) {
+    printed += await Deno.stdout.write(bytes.subarray(printed))
+      .catch((error) => {
+        // The next program has stopped reading, as in `| head -1`.
+        if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
+        fail(`cannot write standard output: ${reasonOrThrow(error)}`);
+      });
+  }
+}
+
+// ------------------------------------------------------- a server that is silent
+// Without this, a person who has sent all waits, and is not told what for.
 
 /** For how long the server has sent nothing, after all is sent: milliseconds. */
 let silence = 0;
@@ -125,11 +136,8 @@ async function watchSilence(server: Options): Promise<void> {
   );
 }
 
-/** Waits some milliseconds. (A first setTimeout() would make each session longer.) */
 function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => {
-    AbortSignal.timeout(milliseconds).onabort = () => resolve();
-  });
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 // ------------------------------------------------------- options and messages
@@ -186,12 +194,12 @@ async function readOptions(args: string[]): Promise<Options> {
   }
 }
 
-/** Says why there is no connection, and what to do about it. */
-function cannotConnect(error: Error, options: Options): never {
+/** Says why there is no connection and what to do about it, and ends the process. */
+function failToConnect(error: Error, options: Options): never {
   if (
     error instanceof Deno.errors.ConnectionReset ||
     error instanceof Deno.errors.NotConnected
-  ) lost(options, error.message); // the server has reset it at once
+  ) failLost(options, error.message); // the server has reset it at once
   let why = `${error.message}; check --hostname`;
   if (error instanceof Deno.errors.ConnectionRefused) {
     why =
@@ -208,7 +216,8 @@ function cannotConnect(error: Error, options: Options): never {
 
 const CLOSED_EARLY = "it closed before the end of input";
 
-function lost(server: Options, why: string): never {
+/** Says that the connection is lost, and ends the process. */
+function failLost(server: Options, why: string): never {
   fail(
     `lost the connection to ${format(server)}: ${why}; ` +
       `perhaps it has stopped, answers only once, or waited too long`,
@@ -216,11 +225,12 @@ function lost(server: Options, why: string): never {
 }
 
 /** The system's words for an error. An error without a code is a mistake in this file. */
-function reason(error: unknown): string {
+function reasonOrThrow(error: unknown): string {
   if (error instanceof Error && "code" in error) return error.message;
   throw error;
 }
 
+/** Says in one line what is wrong, and ends the process. */
 function fail(message: string, code = 1): never {
   say(message);
   Deno.exit(code);
