@@ -25,7 +25,7 @@
 async function main(options: Options): Promise<void> {
   const clientSocket = await connect(options); // active open
   const [whyNotSent] = await Promise.all([
-    send(clientSocket).catch(reasonOrThrow), // replies that came are still printed
+    send(clientSocket).catch(reasonOrThrow), // receive() still prints replies
     receive(clientSocket),
   ]);
   if (whyNotSent) failLost(clientSocket.remoteAddr, whyNotSent);
@@ -33,7 +33,7 @@ async function main(options: Options): Promise<void> {
   Deno.exit(0); // also if a pause() is not over
 }
 
-/** How long a connection may take: milliseconds. */
+/** How long a connection may take, a choice: milliseconds. */
 const TIME_LIMIT = 10_000;
 
 /** Opens the client socket, and tells a person at the keyboard about it. */
@@ -51,8 +51,8 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
   }
   const from = format(clientSocket.localAddr);
   const to = format(clientSocket.remoteAddr);
-  // The system may give the client the very port to which it connects. If nobody
-  // listens there, the client is connected to itself (simultaneous open).
+  // The system may give the client the same port that it connects to. If nobody
+  // listens there, the client is now connected to itself.
   if (from === to) failToConnect(new Deno.errors.ConnectionRefused(), options);
   if (Deno.stdin.isTerminal()) {
     say(`${from} is connected to ${to}; ${END_KEYS} ends`);
@@ -60,7 +60,7 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
   return clientSocket;
 }
 
-const BUFFER_SIZE = 256 * 1024; // bytes
+const BUFFER_SIZE = 256 * 1024; // bytes: more is no faster
 /** Whether the server has closed its side. */
 let serverClosed = false;
 
@@ -94,13 +94,13 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
       .catch((error) =>
         failLost(clientSocket.remoteAddr, reasonOrThrow(error))
       );
-    silence = -Infinity; // from now on it waits for the screen
+    silence = -Infinity; // from now on the client waits for the screen
     if (count === null) break; // end of file
     await print(buffer.subarray(0, count));
   }
   serverClosed = true;
-  // send() may wait for the keyboard now, and would not see it. But a server that
-  // closes after its last reply may be quicker than the end of the input.
+  // send() may be waiting for the keyboard, and would not see it. The half second, a
+  // choice, is for an input that ends just after the server has closed.
   pause(500).then(() => failLost(clientSocket.remoteAddr, CLOSED_EARLY));
 }
 
@@ -122,7 +122,7 @@ async function print(bytes: Uint8Array): Promise<void> {
 // ------------------------------------------------------- a server that is silent
 // Without this, a person who has sent all waits, and is not told what for.
 
-/** For how long the server has sent nothing, after all is sent: milliseconds. */
+/** For how long the client has waited for the server: milliseconds. */
 let silence = 0;
 
 /** Says, once, that the server says nothing and does not close its side. */
@@ -161,7 +161,10 @@ Usage: deno run --allow-net client.ts [options] [< file] [> file]
 ${END_KEYS} ends the input.
 `;
 
-type Options = { hostname: string; port: number };
+interface Options {
+  hostname: string;
+  port: number;
+}
 
 /** Reads the options, or ends the process: 0 after help, 2 after a mistake. */
 async function readOptions(args: string[]): Promise<Options> {
@@ -199,7 +202,7 @@ function failToConnect(error: Error, options: Options): never {
   if (
     error instanceof Deno.errors.ConnectionReset ||
     error instanceof Deno.errors.NotConnected
-  ) failLost(options, error.message); // the server has reset it at once
+  ) failLost(options, error.message); // the server has reset the new connection
   let why = `${error.message}; check --hostname`;
   if (error instanceof Deno.errors.ConnectionRefused) {
     why =
@@ -246,4 +249,5 @@ function format({ hostname, port }: Options): string {
   return `${host}:${port}`;
 }
 
+// Not if another program imports this file.
 if (import.meta.main) await main(await readOptions(Deno.args));

@@ -43,8 +43,7 @@ async function main(options: Options): Promise<void> {
     } catch (error) {
       await acceptFailed(error);
     }
-    // More clients wait in the system's queue. (10 ms is a choice: a wait so short
-    // is not noticed, and costs nothing.)
+    // More clients wait in the system's queue. (10 ms is a choice: nobody notices it.)
     while (clients.size >= options.maxConnections) await pause(10);
   }
   while (clients.size > 0) await pause(10);
@@ -71,11 +70,13 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 // client's bytes that stream closes the whole connection, and a reply that is still
 // on its way is lost: https://github.com/denoland/deno/issues/22258
 
-/** The length of a client's first two buffers: bytes. */
+// Bytes. All three are choices: most lines are shorter than the first, buffers beyond
+// the second are no faster, and the third is little for a machine that serves many.
+/** The length of a client's two buffers at first. */
 const SMALL_BUFFER = 1024;
-/** The greatest length, for a client that fills its buffers: bytes. */
+/** The greatest length, for a client that fills its buffers. */
 const LARGE_BUFFER = 128 * 1024;
-/** All clients' large buffers together get about twice as much: bytes. */
+/** Half of what the large buffers of all clients take together. */
 const SHARED_MEMORY = 32 * 1024 * 1024;
 
 /** What the client sends, until it closes its sending side. */
@@ -101,7 +102,7 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
       // The next pull() comes when this promise ends.
       if (count > SMALL_BUFFER) return othersTurn();
     },
-  }, { highWaterMark: 0 }); // this stream keeps no chunk of its own
+  }, { highWaterMark: 0 }); // else it would read over a buffer that is in use
 }
 
 // ----------------------------------------------------------- the text's stream
@@ -113,7 +114,8 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
 //
 // The text is read in pairs of bytes, and a table has the reply to each pair: "ab"
 // becomes "AB", and "è" (0xc3 0xa8) becomes "È". A pair without an uppercase is its
-// own reply. Two kinds of pairs are not in the table:
+// own reply. (toUpperCase() looks at no neighbours, so the text may be cut into
+// characters.) Two kinds of pairs are not in the table:
 //
 // - The second byte begins a character. Then only the first byte is taken, and the
 //   next pair begins with the second byte.
@@ -124,8 +126,8 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
  * Uppercases UTF-8 text, exactly as `toUpperCase()` does, wherever the text is
  * cut into chunks. Bytes that are not UTF-8 come out as they went in.
  *
- * A reply that fits is written over its chunk: who needs the chunk afterwards, for
- * example in the other branch of a `tee()`, has to copy it before.
+ * A reply that fits is written over its chunk. Copy the chunk before if you need it
+ * later, for example in the other branch of a `tee()`.
  *
  * @example
  * ```ts
@@ -150,6 +152,7 @@ export class UppercaseStream extends TransformStream<Uint8Array, Uint8Array> {
           controller.enqueue(chunk);
           return;
         }
+        // Our chunks are one block. Another source may have larger ones.
         for (let start = 0; start < chunk.length; start += LARGE_BUFFER) {
           const block = chunk.subarray(start, start + LARGE_BUFFER);
           input.set(waiting);
@@ -188,12 +191,11 @@ const characterReplies = new Map<number, Uint8Array>();
 fillTableAndMap();
 
 function fillTableAndMap(): void {
-  const ascii = (byte: number) =>
-    byte >= 0x61 && byte <= 0x7a ? byte - 0x20 : byte; // "a" is 0x61, "A" 0x41
   pairReplies.fill(NOT_HERE);
   for (let first = 0; first <= 0xff; first++) {
     for (let second = 0; second < 0xc0; second++) {
-      pairReplies[first << 8 | second] = ascii(first) << 8 | ascii(second);
+      pairReplies[first << 8 | second] = upperByte(first) << 8 |
+        upperByte(second);
     }
   }
   const numberOf = (bytes: Uint8Array) =>
@@ -211,13 +213,18 @@ function fillTableAndMap(): void {
   }
 }
 
+/** The uppercase of ASCII: "a" is 0x61, and "A" is 0x41. Other bytes stay. */
+function upperByte(byte: number): number {
+  return byte >= 0x61 && byte <= 0x7a ? byte - 0x20 : byte;
+}
+
 /**
  * Uppercases the first `length` bytes of the input into the output. Tells how many
  * bytes it has taken and made: a character at the end that is not whole is not taken.
  */
 function uppercase(length: number): { taken: number; made: number } {
-  // Behind the text stand bytes that begin a character. So no pair that is in the
-  // table, and no character that is in the map, goes beyond the end of the text.
+  // Four bytes that begin a character follow the text, as four are read at once. So no
+  // pair in the table, and no character in the map, goes beyond the end of the text.
   input.fill(0xc0, length, length + 4);
   // A byte at the end that begins a character waits for the rest of it.
   const end = input[length - 1] < 0xc0 ? length : length - 1;
@@ -231,7 +238,7 @@ function uppercase(length: number): { taken: number; made: number } {
 
     const pair = inputView.getUint16(taken); // it is not in the table
     if ((pair & 0xff) >= 0xc0) { // its second byte begins a character
-      output[made] = pairReplies[pair & 0xff00] >> 8; // as if a zero byte followed
+      output[made] = upperByte(pair >> 8);
       taken += 1;
       made += 1;
       continue;
@@ -241,14 +248,16 @@ function uppercase(length: number): { taken: number; made: number } {
     // The text ends within the character, which waits. (If the last byte is ASCII,
     // these bytes are no character, and do not wait: 0xf0 0x90 "a", for example.)
     if (taken + size > length && input[length - 1] >= 0x80) break;
+    // Four bytes, and the shift drops those that are behind the character.
     const character = inputView.getUint32(taken) >>> 8 * (4 - size);
     const reply = characterReplies.get(character);
-    if (reply === undefined) { // it has no uppercase, or is not UTF-8
+    if (reply === undefined) {
+      // It has no uppercase, or is not UTF-8: these two bytes stay as they are.
       outputView.setUint16(made, pair);
       taken += 2;
       made += 2;
     } else {
-      for (const byte of reply) output[made++] = byte;
+      for (const byte of reply) output[made++] = byte; // few: quicker than set()
       taken += size;
     }
   }
@@ -262,7 +271,7 @@ function uppercase(length: number): { taken: number; made: number } {
 function uppercasePairs(from: number, to: number): number {
   const start = from;
   while (true) {
-    const two = inputView.getInt32(from);
+    const two = inputView.getInt32(from); // signed numbers are quicker here
     const first = two >>> 16;
     const second = two & 0xffff;
     if (pairReplies[first] === NOT_HERE) return from - start;
@@ -291,11 +300,12 @@ class Client {
   /** A write() has not ended yet. Perhaps it waits until the client reads. */
   writing = false;
   readonly address: string;
+  /** When it came: milliseconds of a clock that nobody sets. */
   readonly connected = performance.now();
 
   constructor(readonly connectionSocket: Deno.TcpConn) {
     this.address = format(connectionSocket.remoteAddr);
-    acceptFailures = 0;
+    acceptFailures = 0; // accept() works
     clients.add(this);
     log(`${this.address} connected, ${clients.size} open`);
   }
@@ -352,17 +362,17 @@ async function acceptFailed(error: unknown): Promise<void> {
 // ------------------------------------------------------------- whose turn it is
 // Without this, a few clients that flood keep all others waiting for seconds. A
 // read that finds bytes, and a write that finds room, end at once. While Deno has
-// such work, it polls its sockets only now and then: at every 61st turn of its loop
+// such work, it polls its sockets only at every 61st turn of its loop
 // (`event_interval` in tokio, the library below Deno).
 //
-// Only a client that has filled a large buffer has to rest. The others have read all
-// their bytes, so their next read() waits for the system.
+// Only a client that has filled a large buffer has to rest. The others soon have read
+// all their bytes, and then their next read() waits for the system.
 
 /** Counts how often bytes have moved, of all clients together. */
 let activity = 0;
-/** Until then busy clients go on: milliseconds, as performance.now() counts them. */
+/** When busy clients have to rest: milliseconds of performance.now(). */
 let turnEnds = 0;
-/** The rest after the turn, while there is one. */
+/** This rest, while there is one. */
 let rest: Promise<void> | undefined;
 
 /** What a client that has filled a large buffer waits for before it reads again. */
@@ -376,12 +386,12 @@ function othersTurn(): Promise<void> | undefined {
 /**
  * Waits for two pauses in a row in which nothing moves. One is not enough: Deno
  * serves 128 sockets at a time, and a pause may be over before the next 128. After
- * 50 pauses the rest ends, even if new clients still move bytes.
+ * 50 pauses (a choice) the rest ends, even if new clients still move bytes.
  */
 async function untilCalm(): Promise<void> {
   for (let pauses = 0, calm = 0; pauses < 50 && calm < 2; pauses++) {
     const before = activity;
-    await pause(1);
+    await pause(1); // the shortest
     calm = activity === before ? calm + 1 : 0;
   }
   rest = undefined;
@@ -402,7 +412,7 @@ let stopping = false;
  * is empty, on Linux up to 1.4 MB. So --help asks for 2 MB in each idle timeout.
  */
 function watchQuietClients(idleTimeout: number): void {
-  const tick = 0.25; // seconds
+  const tick = 0.25; // seconds, a choice
   const idle = idleTimeout || Infinity; // 0 is never
   setInterval(() => {
     // close() deletes a client from this Set: the loop goes on with the next one.
@@ -423,8 +433,8 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
   let stoppedAt = 0; // milliseconds
   const onSignal = () => {
     if (stopping) {
-      // At Ctrl-C the terminal signals this process, and `deno task` or npx does so
-      // again at once. These two signals are one: no person is so quick.
+      // After Ctrl-C `deno task` or npx sends the signal again, at once. Within
+      // 100 ms it is no second one: no person is so quick.
       // (130 is what a shell says of a program that Ctrl-C has ended.)
       if (performance.now() - stoppedAt > 100) Deno.exit(130);
       return;
@@ -433,12 +443,14 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
     stoppedAt = performance.now();
     welcomeSocket.close(); // and accept() fails
     log(`stopping, ${clients.size} open; Ctrl-C again stops at once`);
-    for (const client of clients) client.quiet = 0;
+    for (const client of clients) client.quiet = 0; // the 2.5 s begin now
+    // Ten seconds, a choice, for clients on which bytes still move.
     setTimeout(() => {
       for (const client of clients) client.close("the server stopped");
     }, 10_000);
   };
   Deno.addSignalListener("SIGINT", onSignal); // Ctrl-C
+  // Windows has no SIGTERM.
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", onSignal);
 }
 
@@ -454,13 +466,14 @@ const logLines = new WritableStream<string>({
     const lost = lostLines;
     lostLines = 0;
     const text = lost > 0 ? `${lost} lines lost\n${line}\n` : `${line}\n`;
+    // A pipe takes a text as short as this one whole, or refuses it.
     const writing = Deno.stdout.write(encoder.encode(text));
-    // (The log's reader has gone, for example, or the disk is full.)
     await writing.catch(() => lostLines += lost + 1);
   },
 }, { highWaterMark: 1000 }).getWriter();
 
 function log(line: string): void {
+  // desiredSize is how much room is left. (It is null only after an error.)
   if (logLines.desiredSize! > 0) logLines.write(line);
   else lostLines += 1;
 }
@@ -509,7 +522,7 @@ function readOptions(args: string[]): Options {
     }
     type Name = "port" | "max-connections" | "idle-timeout";
     const wholeNumber = (name: Name, least: number, most: number) => {
-      // Number() alone takes "", "1e3" and "0x10" too.
+      // Number() alone takes "", "1e3" and "0x10" too. (NaN is in no range.)
       const value = /^[0-9]+$/.test(values[name]) ? Number(values[name]) : NaN;
       if (value >= least && value <= most) return value;
       throw new Error(
@@ -551,4 +564,5 @@ function format(address: { hostname: string; port: number }): string {
   return `${host}:${port}`;
 }
 
+// Not if another program imports this file.
 if (import.meta.main) await main(readOptions(Deno.args));
