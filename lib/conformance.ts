@@ -23,15 +23,18 @@ import {
   readOptions,
   wholeNumber,
 } from "./parts/command_line.ts";
-import { Broken, Service, TooSlow } from "./checker/service.ts";
+import { Client } from "./checker/client.ts";
+import { clientChecks } from "./checker/client_checks.ts";
+import { Service } from "./checker/service.ts";
+import { Broken, type Subject, TooSlow } from "./checker/subject.ts";
 import { type Address, NoConnection } from "./parts/tcp.ts";
 
 export { type Check, checks, type Level } from "./checker/checks.ts";
 
 /** How {@linkcode conform} asks. */
-export interface ConformOptions {
-  /** What it asks. @default {@linkcode checks} */
-  checks?: Check[];
+export interface ConformOptions<T = Service> {
+  /** What it asks. @default all */
+  checks?: Check<T>[];
   /** The longest wait in which nothing moves: seconds. @default 3 */
   timeout?: number;
   /** The time of all checks together: seconds. @default 16 times the timeout */
@@ -64,6 +67,8 @@ export interface Result {
   outcome: Outcome;
   /** Why the service was not asked, or not to the end. */
   reason?: string;
+  /** What is to be said of it although it is kept. */
+  note?: string;
   /** What was sent, if the promise was broken or not meant. */
   sent?: string;
   /** What came back. */
@@ -86,33 +91,54 @@ export interface Report {
  * Asks a service for all promises, one after the other. Throws
  * {@linkcode NoConnection} if there is none at the address.
  */
-export async function conform(
+export function conform(
   address: Address,
   options: ConformOptions = {},
 ): Promise<Report> {
-  const { timeout = 3, budget = 16 * timeout, onResult } = options;
+  return askAll(new Service(address, options.timeout ?? 3), checks, options);
+}
+
+/**
+ * Asks a client for all promises, and is the server that it connects to. `PORT`
+ * in the command becomes the port; port 0 in the address is a free one. Throws
+ * {@linkcode NoConnection} if it does not start, or does not connect.
+ */
+export function conformClient(
+  command: string[],
+  address: Address,
+  options: ConformOptions<Client> = {},
+): Promise<Report> {
+  const client = new Client(command, address, options.timeout ?? 3);
+  return askAll(client, clientChecks, options);
+}
+
+async function askAll<T extends Subject>(
+  subject: T,
+  all: Check<T>[],
+  options: ConformOptions<T>,
+): Promise<Report> {
+  const { budget = 16 * subject.timeout, onResult } = options;
   const end = performance.now() + 1000 * budget;
-  const service = new Service(address, timeout);
   // What is asked gets a third of the time that is left.
   const share = () => Math.max(0, end - performance.now()) / 3;
   let rest: Found | undefined; // what is to be said of all checks from now on
   try {
-    await service.during(500 * budget, () => service.meet());
-    if (service.stopped && !service.firstFault) rest = NO_TIME;
+    await subject.during(500 * budget, () => subject.meet());
+    if (subject.stopped && !subject.firstFault) rest = NO_TIME;
   } catch (error) {
     if (!(error instanceof TooSlow)) throw error;
     rest = { outcome: "no time", reason: error.message };
   }
-  const report: Report = { oneReply: service.oneReply, results: [] };
-  for (const check of options.checks ?? checks) {
-    const found = rest ?? await ask(check, service, share());
+  const report: Report = { oneReply: subject.oneReply, results: [] };
+  for (const check of options.checks ?? all) {
+    const found = rest ?? await ask(check, subject, share());
     const isOver = rest || ["kept", "not asked"].includes(found.outcome);
     const answers = isOver ||
-      await service.during(share(), () => service.answers())
+      await subject.during(share(), () => subject.answers())
         .catch(() => true) || // late, but it answers
-      service.stopped; // there was no time
+      subject.stopped; // there was no time
     const isSilent = found.came?.startsWith("nothing, then silence");
-    if (!answers && isSilent && service.served > 0) {
+    if (!answers && isSilent && subject.served > 0) {
       found.usualCause = ACCEPT_LOOP;
     }
     const { name, level = "required", promise } = check;
@@ -120,7 +146,7 @@ export async function conform(
     report.results.push(result);
     onResult?.(result, report);
     if (answers) continue;
-    if (found.outcome === "no time" && !service.hasEnded) {
+    if (found.outcome === "no time" && !subject.hasEnded) {
       rest = { outcome: "no time", reason: `still busy after ${name}` };
       continue;
     }
@@ -149,17 +175,18 @@ function verdict(report: Report, levels: Level[]): boolean | null {
 }
 
 /** Asks for one promise, in so many milliseconds. */
-async function ask(
-  check: Check,
-  service: Service,
+async function ask<T extends Subject>(
+  check: Check<T>,
+  subject: T,
   share: number,
 ): Promise<Found> {
   if (share < 300) return NO_TIME;
   try {
-    await service.during(share, async () => await check.run(service));
-    return { outcome: "kept" };
+    const run = async () => await check.run(subject) ?? undefined;
+    const note = await subject.during(share, run);
+    return { outcome: "kept", note };
   } catch (thrown) {
-    if (service.stopped) return NO_TIME;
+    if (subject.stopped) return NO_TIME;
     const reason = messageOf(thrown);
     if (thrown instanceof TooSlow) return { outcome: "no time", reason };
     const noConnection = thrown instanceof NoConnection;
@@ -171,15 +198,15 @@ async function ask(
       ? new Broken(
         "a request to connect",
         reason,
-        service.hasEnded ? ENDED : ACCEPT_LOOP,
+        subject.hasEnded ? ENDED : ACCEPT_LOOP,
       )
       : thrown;
     // A mistake in a check of your own has a message alone.
     const { sent, came = reason, usualCause } = error as Broken;
-    const outcome = service.oneReply && !check.oneReply
+    const outcome = subject.oneReply && !check.oneReply
       ? "not meant"
       : "broken";
-    if (outcome === "broken") service.told.add(usualCause);
+    if (outcome === "broken") subject.told.add(usualCause);
     return { outcome, sent, came, usualCause };
   }
 }
@@ -196,13 +223,14 @@ const NO_TIME: Found = {
 
 /** One check's lines; a cause that was told before is not told again. */
 function print(result: Result, { results }: Report, width: number): void {
-  const { name, level, promise, outcome, sent, came, usualCause } = result;
+  const { name, level, promise, outcome, sent, came, usualCause, note } =
+    result;
   if (outcome === "not asked" || outcome === "no time") return; // the summary names them
   const broken = outcome === "broken";
   const same = (one: Result) =>
     one.outcome === outcome && one.usualCause === usualCause;
   const shown = broken && usualCause ? results.find(same)! : result;
-  const notes = [];
+  const notes = note === undefined ? [] : [note];
   if (level !== "required" && outcome !== "kept") notes.push(level);
   if (shown !== result) notes.push(`cause as for ${shown.name}`);
   const mark = { "kept": "✓", "broken": "✗", "not meant": "·" }[outcome];
@@ -226,7 +254,7 @@ function wrap(text: string, label: string): string {
 
 function printSummary(
   report: Report,
-  strict: boolean,
+  { strict, client }: { strict: boolean; client: boolean },
   ok: boolean | null,
 ): void {
   const { results, oneReply } = report;
@@ -244,7 +272,9 @@ function printSummary(
   console.log(`\nPromises kept: ${counts.join(", ")}.`);
   if (ok === null) console.log(UNDECIDED);
   if (!strict && counts.length > 1) console.log(NOT_STRICT);
-  if (oneReply && !report.noAnswerSince) console.log(TEXTBOOK);
+  if (oneReply && !report.noAnswerSince) {
+    console.log(client ? TEXTBOOK_CLIENT : TEXTBOOK_SERVER);
+  }
 }
 
 const LEVELS: Level[] = ["required", "exact bytes", "full text"];
@@ -254,9 +284,15 @@ const UNDECIDED =
 
 const NOT_STRICT =
   "The required ones decide, and all with --strict: a service " +
-  "of lines may\nchange line ends.";
+  "of lines may\nchange line ends, a client may print prompts.";
 
-const TEXTBOOK = `
+const TEXTBOOK_CLIENT = `
+This is the textbook's client: it sends one line, prints one reply, and closes.
+That was all it was meant to do. What is marked · it never promised. To get
+there, send line after line in a loop, and print the replies at the same time
+(in a second thread, or task) until the server closes.`;
+
+const TEXTBOOK_SERVER = `
 This is the textbook's server: it answers once on each connection.
 That was all it was meant to do. What is marked · it never promised. To get
 there, read until the end of input instead of once, serve each client in a
@@ -264,12 +300,18 @@ thread or task of its own, and let no client's error end the server.`;
 
 // ------------------------------------------------------- options and messages
 
-const USAGE = `Checks a running uppercase service, whatever language it is in.
+const USAGE =
+  `Checks a running uppercase service, whatever language it is in, or a client.
 
 Usage: deno run --allow-net lib/conformance.ts [options]
+       deno run --allow-net --allow-run lib/conformance.ts --client [options] --
+           COMMAND ... PORT ...
 
   --hostname NAME    the service's address or name (default 127.0.0.1)
   -p, --port N       its port (default 6789)
+  --client           starts the command behind -- once for each check, and is the
+                     server that it finds, at its port in place of PORT, or at
+                     the one of --port if its text has a port of its own
   --only NAME        asks this check alone; may be given more than once
   --list             shows the checks and ends
   --timeout SECONDS  the longest wait in which nothing moves (default 3); all
@@ -279,7 +321,7 @@ Usage: deno run --allow-net lib/conformance.ts [options]
   -h, --help         show this
 
 Exit code 0: all required promises are kept. 1: some are not, or there is no
-service. 2: wrong usage. 3: none is broken, but not all could be asked.`;
+service or client. 2: wrong usage. 3: none is broken, but not all could be asked.`;
 
 /**
  * The program: asks for all promises in a list, prints what came of it and
@@ -287,27 +329,33 @@ service. 2: wrong usage. 3: none is broken, but not all could be asked.`;
  */
 export async function main(list: Check[] = checks): Promise<never> {
   const options = readOptions("conformance", () => parse(list));
-  const { address, only, timeout, strict, json } = options;
-  const width = Math.max(...only.map((check) => check.name.length));
+  const { address, client, command, isAsked, timeout, json } = options;
+  const all: Check<never>[] = client ? clientChecks : list;
+  const asked = all.filter(isAsked);
+  const width = Math.max(...asked.map((check) => check.name.length));
   if (options.list) {
-    for (const { name, level = "required", promise } of only) {
+    for (const { name, level = "required", promise } of asked) {
       console.log(`${name.padEnd(width)}  ${level.padEnd(11)}  ${promise}`);
     }
     Deno.exit(0);
   }
   try {
-    const report = await conform(address, {
-      checks: only,
-      timeout,
-      onResult: (result, report) => {
-        if (!json) print(result, report, width);
-      },
-    });
-    const ok = verdict(report, strict ? LEVELS : ["required"]);
+    const onResult = (result: Result, report: Report) => {
+      if (!json) print(result, report, width);
+    };
+    const how = { timeout, onResult };
+    const report = client
+      ? await conformClient(command, address, {
+        ...how,
+        checks: clientChecks.filter(isAsked),
+      })
+      : await conform(address, { ...how, checks: list.filter(isAsked) });
+    const ok = verdict(report, options.strict ? LEVELS : ["required"]);
     if (json) console.log(JSON.stringify({ ...report, ok }, null, 2));
-    else printSummary(report, strict, ok);
+    else printSummary(report, options, ok);
     Deno.exit(ok === null ? 3 : ok ? 0 : 1);
   } catch (error) {
+    if (client) fail("conformance", messageOf(error));
     if (!(error instanceof NoConnection)) throw error;
     fail("conformance", noService(address, error));
   }
@@ -315,9 +363,12 @@ export async function main(list: Check[] = checks): Promise<never> {
 
 /** Reads the options, or ends the process after help. */
 function parse(list: Check[]) {
-  const { values } = parseArgs({
+  const { values, positionals: command } = parseArgs({
+    allowPositionals: Deno.args.includes("--client"),
     options: {
       ...COMMON,
+      port: { type: "string", short: "p" },
+      client: { type: "boolean", default: false },
       only: { type: "string", multiple: true, default: [] },
       list: { type: "boolean", default: false },
       timeout: { type: "string", default: "3" },
@@ -329,18 +380,36 @@ function parse(list: Check[]) {
     console.log(USAGE);
     Deno.exit(0);
   }
-  const { only } = values;
-  const unknown = only.find((name) => list.every((one) => one.name !== name));
+  const { only, client, port } = values;
+  const all: Check<never>[] = client ? clientChecks : list;
+  const unknown = only.find((name) => all.every((one) => one.name !== name));
   if (unknown !== undefined) {
     throw new Error(
       `--only ${JSON.stringify(unknown)} is no check; --list shows them`,
     );
   }
+  if (client && !values.list) {
+    if (command.length === 0) {
+      throw new Error(
+        "--client needs a command behind --, which starts a client",
+      );
+    }
+    if (port === undefined && !command.some((part) => /\bPORT\b/.test(part))) {
+      throw new Error(
+        "write PORT in the command where the client's port belongs, or give " +
+          "--port if the port stands in its text",
+      );
+    }
+  }
+  const address = readAddress({ ...values, port: port ?? "6789" });
+  if (client && port === undefined) address.port = 0; // a free one
   return {
     ...values,
-    address: readAddress(values),
+    address,
+    command,
     timeout: wholeNumber("--timeout", values.timeout, 1, 3600),
-    only: list.filter(({ name }) => only.length === 0 || only.includes(name)),
+    isAsked: ({ name }: { name: string }) =>
+      only.length === 0 || only.includes(name),
   };
 }
 

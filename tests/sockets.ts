@@ -3,10 +3,10 @@
 /** Both ends of a connection in this process: clients, and servers for them. */
 
 import { Buffer } from "node:buffer";
-import { once } from "node:events";
-import { type AddressInfo, createServer } from "node:net";
 import { type Address, writeAll } from "../lib/parts/tcp.ts";
 import { within } from "../lib/parts/waits.ts";
+
+export { resetHere } from "../lib/parts/tcp.ts";
 
 // -------------------------------------------------------------------- clients
 
@@ -85,20 +85,6 @@ export function serveHere(
       listener.close();
       await accepting;
     },
-  };
-}
-
-/** Resets each connection: at once, or when bytes have come. */
-export async function resetHere(on: "connect" | "data"): Promise<ServerHere> {
-  const server = createServer((socket) => {
-    if (on === "connect") socket.resetAndDestroy();
-    else socket.on("data", () => socket.resetAndDestroy());
-  });
-  await once(server.listen(0, "127.0.0.1"), "listening");
-  const { port } = server.address() as AddressInfo;
-  return {
-    address: { hostname: "127.0.0.1", port },
-    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
 }
 

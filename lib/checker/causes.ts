@@ -190,7 +190,7 @@ export const PROBES: Probe[] = [
 ];
 
 /** The cause, if it fits. */
-export type Row = (it: Seen) => string | false | undefined;
+export type Row<T = Seen> = (it: T) => string | false | undefined;
 
 /**
  * All causes: those whatever the extent, and those under each. The last row of
@@ -339,8 +339,9 @@ const BEYOND_ASCII = /[^\0-\x7f]/;
 /** One line, longer than many a buffer. */
 const LONG_LINE = /^.{2000,}\n$/;
 
-/** Text without its line ends, without byte order marks, without accents. */
-const lines = FOLDS.lineEnds;
+/** Text without its line ends. */
+export const lines: (text: string) => string = FOLDS.lineEnds;
+/** Text without byte order marks, without accents. */
 const unmarked = (text: string) => text.replaceAll("\uFEFF", "");
 const unaccented = (text: string) =>
   text.replaceAll("İ", "i").normalize("NFD").replace(/\p{M}/gu, "");
@@ -353,14 +354,23 @@ function begins({ came, wanted }: Seen): boolean {
   return wanted.length > 1000 || came.startsWith(wanted.slice(0, 11));
 }
 
-/**
- * What a server that gives such a reply usually does wrong. One fault is
- * likelier than two: of the causes that fit, one that was told is preferred.
- */
+/** What a server that gives such a reply usually does wrong. */
 export function usualCause(it: Case, told: Set<string>): string {
   if (it.hasEnded) return ENDED;
   const seen = classify(it);
-  const fitting = [...causes.any, ...causes[seen.extent]]
-    .map((row) => row(seen)).filter((cause) => typeof cause === "string");
+  return likeliest([...causes.any, ...causes[seen.extent]], seen, told);
+}
+
+/**
+ * The first cause that fits. One fault is likelier than two: a cause that fits
+ * and was told is preferred.
+ */
+export function likeliest<T>(
+  rows: Row<T>[],
+  it: T,
+  told: Set<string>,
+): string {
+  const fitting = rows.map((row) => row(it))
+    .filter((cause) => typeof cause === "string");
   return fitting.find((cause) => told.has(cause)) ?? fitting[0];
 }

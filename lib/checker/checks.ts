@@ -11,12 +11,8 @@
 import { Buffer } from "node:buffer";
 import { setTimeout as pause } from "node:timers/promises";
 import { DECODER, FULL_BUFFER, NEVER_CLOSES } from "./causes.ts";
-import {
-  Broken,
-  type ConverseOptions,
-  type Service,
-  type Step,
-} from "./service.ts";
+import type { ConverseOptions, Service, Step } from "./service.ts";
+import { Broken } from "./subject.ts";
 import { reset } from "../parts/tcp.ts";
 
 /**
@@ -26,7 +22,7 @@ import { reset } from "../parts/tcp.ts";
 export type Level = "required" | "exact bytes" | "full text";
 
 /** One promise, and how to ask a service whether it keeps it. */
-export interface Check {
+export interface Check<T = Service> {
   /** A short name, for `--only`. */
   name: string;
   /** What depends on it. @default "required" */
@@ -35,8 +31,11 @@ export interface Check {
   promise: string;
   /** A textbook's server, one line a connection, keeps it too. @default false */
   oneReply?: boolean;
-  /** Asks the service; throws, best a {@linkcode Broken}, if it does not hold. */
-  run(service: Service): Promise<void> | void;
+  /**
+   * Asks the service; throws, best a {@linkcode Broken}, if it does not hold.
+   * What it returns is said although it holds.
+   */
+  run(service: T): Promise<string | void> | string | void;
 }
 
 // ---------------------------------------------------------------- the checks

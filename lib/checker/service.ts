@@ -12,24 +12,7 @@ import { CHAT, CLOSED, FULL_BUFFER, PROBES, usualCause } from "./causes.ts";
 import { type Address, connect, NoConnection } from "../parts/tcp.ts";
 import { within } from "../parts/waits.ts";
 import { describe, type Ending, quote } from "../parts/words.ts";
-
-/** A promise that a service does not keep, as a person has to read it. */
-export class Broken extends Error {
-  /** Names the three things that a person has to know. */
-  constructor(
-    /** What was sent. */
-    readonly sent: string,
-    /** What came back. */
-    readonly came: string,
-    /** What a server that behaves so usually does wrong, and what to do instead. */
-    public usualCause: string,
-  ) {
-    super(`sent ${sent}; came ${came}: ${usualCause}`);
-  }
-}
-
-/** A reply that came after the time for it. */
-export class TooSlow extends Error {}
+import { Broken, Subject, TooSlow } from "./subject.ts";
 
 /** A part of a conversation: what the client sends, and what it waits for. */
 export interface Step {
@@ -63,7 +46,7 @@ export interface ConverseOptions extends ReadOptions {
 export type Reply = Pick<TestClient, "bytes" | "ending">;
 
 /** A service under test. */
-export class Service {
+export class Service extends Subject {
   /**
    * It replies before the end of input. If not, only the check that asks for
    * this waits a whole timeout. The same holds for `closes`.
@@ -71,20 +54,8 @@ export class Service {
   answersAtOnce = true;
   /** It closes the connection after the client's end of input. */
   closes = true;
-  /** It answers once on each connection, as the textbook's server does, and right. */
-  oneReply = false;
   /** The end of its lines: println() on Windows makes it \r\n. */
   lineEnd: "\n" | "\r\n" = "\n";
-  /** What was wrong with the reply to its first client. */
-  firstFault: Broken | undefined;
-  /** Nothing listens any more. */
-  hasEnded = false;
-  /** The causes that were found already. */
-  readonly told: Set<string> = new Set();
-  /** The time of what is asked is over: nothing is waited for any more. */
-  stopped = false;
-  /** So many connections had a reply. */
-  served = 0;
   /** What came on the first connection, if another text has to be asked for it. */
   #before: string | undefined;
   /** The longest wait for a step's reply, which may still come at the end. */
@@ -92,15 +63,14 @@ export class Service {
   /** A reply that took longer than a timeout may still come, as far as is known. */
   #mayBeSlow = true;
   readonly #clients = new Set<TestClient>();
-  #stop = Promise.withResolvers<undefined>();
 
   /** Names a service; nothing is sent yet. */
   constructor(
     /** Where it listens. */
     readonly address: Address,
-    /** The longest wait in which nothing moves: seconds. */
-    readonly timeout: number,
+    timeout: number,
   ) {
+    super(timeout);
     this.#patience = timeout;
   }
 
@@ -112,41 +82,22 @@ export class Service {
     const connecting = connect(this.address, this.timeout);
     connecting.then(() => false, (error: NoConnection) => error.nothingListens)
       .then((hasEnded) => this.hasEnded = hasEnded);
-    const connection = await Promise.race([connecting, this.#stop.promise]);
+    const connection = await Promise.race([connecting, this.stop.promise]);
     if (connection === undefined) {
       connecting.then((late) => late.close(), () => {});
       throw new NoConnection("no answer in the time that was left");
     }
-    const stop = this.#stop.promise;
+    const stop = this.stop.promise;
     const client = new TestClient(connection, this.timeout, stop, options);
     this.#clients.add(client);
     return client;
   }
 
-  /**
-   * Lets an action take so many milliseconds. Then all its waits end, and no
-   * client of it connects. What it leaves open is closed.
-   */
-  async during<T>(time: number, action: () => Promise<T>): Promise<T> {
-    this.stopped = false;
-    this.#stop = Promise.withResolvers();
-    const clock = setTimeout(() => {
-      this.stopped = true;
-      this.#stop.resolve(undefined);
-    }, time);
-    try {
-      return await action();
-    } finally {
-      clearTimeout(clock);
-      const clients = [...this.#clients];
-      this.#clients.clear();
-      await Promise.all(clients.map((client) => client.leave()));
-    }
-  }
-
-  /** A promise's value, or undefined if it takes longer than any wait may. */
-  wait<T>(promise: Promise<T>): Promise<T | undefined> {
-    return within(this.timeout, Promise.race([promise, this.#stop.promise]));
+  /** Closes all clients. */
+  protected async leave(): Promise<void> {
+    const clients = [...this.#clients];
+    this.#clients.clear();
+    await Promise.all(clients.map((client) => client.leave()));
   }
 
   /**

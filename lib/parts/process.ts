@@ -22,6 +22,8 @@ export interface StartOptions {
   wrapper?: string[];
   /** Environment variables added to this process's own. @default {} */
   env?: Record<string, string>;
+  /** A kill ends all that it has started, too; not on Windows. @default false */
+  group?: boolean;
 }
 
 /** How a {@linkcode Script} has ended, and all that it wrote. */
@@ -40,6 +42,8 @@ export interface Exit {
 class Collected {
   /** Settles at the end of the stream. */
   readonly ended: Promise<void>;
+  /** Bytes so far. */
+  count = 0;
   readonly #chunks: Uint8Array[] = [];
   /** Resolves to true when a chunk comes, and to false at the end. */
   #more = Promise.withResolvers<boolean>();
@@ -51,6 +55,7 @@ class Collected {
   async #collect(stream: ReadableStream<Uint8Array>): Promise<void> {
     for await (const chunk of stream) {
       this.#chunks.push(chunk);
+      this.count += chunk.length;
       this.#more.resolve(true);
       this.#more = Promise.withResolvers();
     }
@@ -61,12 +66,16 @@ class Collected {
     return Buffer.concat(this.#chunks);
   }
 
+  /** Waits until a condition holds, or the stream ends. */
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition() && await this.#more.promise);
+  }
+
   /** Waits until the text matches; null if it ends without. */
   async match(pattern: RegExp): Promise<RegExpMatchArray | null> {
-    while (true) {
-      const match = this.bytes.toString().match(pattern);
-      if (match || !await this.#more.promise) return match;
-    }
+    const match = () => this.bytes.toString().match(pattern);
+    await this.until(() => match() !== null);
+    return match();
   }
 }
 
@@ -78,19 +87,25 @@ class Collected {
 export class Script implements AsyncDisposable {
   /** The process's number. */
   readonly pid: number;
+  /** Settles when it has ended, and its output, too. */
+  readonly ended: Promise<Exit>;
   readonly #name: string;
   readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
   readonly #stdout: Collected;
   readonly #stderr: Collected;
 
-  private constructor(name: string, child: Deno.ChildProcess) {
+  readonly #group: boolean;
+
+  private constructor(name: string, child: Deno.ChildProcess, group: boolean) {
     this.#name = name;
     this.#child = child;
+    this.#group = group;
     this.pid = child.pid;
     this.#input = child.stdin.getWriter();
     this.#stdout = new Collected(child.stdout);
     this.#stderr = new Collected(child.stderr);
+    this.ended = this.#end();
   }
 
   /** Starts the script in the file at `path` with `deno run`. */
@@ -103,9 +118,10 @@ export class Script implements AsyncDisposable {
   /** Starts any other program, such as a server in another language. */
   static command(
     command: string[],
-    { wrapper = [], cwd, env }: StartOptions = {},
+    { wrapper = [], cwd, env, group = false }: StartOptions = {},
   ): Script {
     const [program, ...args] = [...wrapper, ...command];
+    const detached = group && Deno.build.os !== "windows";
     const child = new Deno.Command(program, {
       args,
       cwd,
@@ -113,8 +129,9 @@ export class Script implements AsyncDisposable {
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",
+      detached, // it leads a group of processes of its own
     }).spawn();
-    return new Script(command.join(" "), child);
+    return new Script(command.join(" "), child, detached);
   }
 
   /** Its standard output so far. */
@@ -122,9 +139,24 @@ export class Script implements AsyncDisposable {
     return this.#stdout.bytes.toString();
   }
 
+  /** The same as bytes. */
+  get bytes(): Uint8Array {
+    return this.#stdout.bytes;
+  }
+
+  /** Bytes of its standard output so far. */
+  get count(): number {
+    return this.#stdout.count;
+  }
+
   /** Its standard error so far. */
   get stderr(): string {
     return this.#stderr.bytes.toString();
+  }
+
+  /** Waits until a condition holds, or standard output ends. */
+  until(condition: () => boolean): Promise<void> {
+    return this.#stdout.until(condition);
   }
 
   /** Waits for standard output to match; throws if it ends without, or after half a minute. */
@@ -163,23 +195,28 @@ export class Script implements AsyncDisposable {
 
   /** Sends it a signal. @default "SIGTERM" */
   kill(signal: Deno.Signal = "SIGTERM"): void {
-    this.#child.kill(signal);
+    if (this.#group) Deno.kill(-this.pid, signal);
+    else this.#child.kill(signal);
+  }
+
+  async #end(): Promise<Exit> {
+    const { code } = await this.#child.status;
+    await Promise.all([this.#stdout.ended, this.#stderr.ended]);
+    const { stdout, bytes, stderr } = this;
+    return { code, stdout, bytes, stderr };
   }
 
   /** Waits until it has ended; throws if it still runs after a minute. */
   async exit(): Promise<Exit> {
-    const streams = [this.#stdout.ended, this.#stderr.ended];
-    const ended = Promise.all([this.#child.status, ...streams]);
-    const [status] = await within(60, ended) ?? [];
-    if (!status) throw this.#error("still runs after a minute");
-    const { stdout, stderr } = this;
-    return { code: status.code, stdout, bytes: this.#stdout.bytes, stderr };
+    const exit = await within(60, this.ended);
+    if (!exit) throw this.#error("still runs after a minute");
+    return exit;
   }
 
   /** Kills it if it still runs, and waits for its end. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
-      this.#child.kill("SIGKILL");
+      this.kill("SIGKILL");
     } catch {
       // It has ended already.
     }

@@ -8,7 +8,13 @@
  */
 
 import { Buffer } from "node:buffer";
-import { connect as connectSocket, Socket } from "node:net";
+import { once } from "node:events";
+import {
+  type AddressInfo,
+  connect as connectSocket,
+  createServer,
+  Socket,
+} from "node:net";
 import { within } from "./waits.ts";
 import { difference } from "./words.ts";
 
@@ -114,8 +120,6 @@ export async function readReply(
  * Connects and resets the connection, as the system does for a process that
  * dies with unread data: at once, or when `ready` settles.
  *
- * Deno's own sockets cannot choose to reset; those of `node:net` can.
- *
  * @param ready Gets a function that sends, and a promise that settles with the
  * reply; what it returns is waited for.
  * @returns Whether there was a connection to reset.
@@ -128,9 +132,7 @@ export async function reset(
     reply: Promise<void>,
   ) => unknown = () => {},
 ): Promise<boolean> {
-  if (!("resetAndDestroy" in Socket.prototype)) {
-    throw new TypeError("needs Deno 2.7.14");
-  }
+  needsReset();
   const socket = connectSocket({ host: hostname, port });
   const event = (name: "connect" | "data" | "close") =>
     new Promise<void>((resolve) => socket.once(name, () => resolve()));
@@ -143,4 +145,32 @@ export async function reset(
   socket.resetAndDestroy();
   await closed;
   return connected;
+}
+
+/**
+ * Listens, and resets each connection: at once, or when bytes have come.
+ *
+ * @throws {TypeError} in a release of Deno that cannot
+ */
+export async function resetHere(
+  on: "connect" | "data",
+  { hostname, port }: Address = { hostname: "127.0.0.1", port: 0 },
+): Promise<AsyncDisposable & { readonly address: Address }> {
+  needsReset();
+  const server = createServer((socket) => {
+    if (on === "connect") socket.resetAndDestroy();
+    else socket.on("data", () => socket.resetAndDestroy());
+  });
+  await once(server.listen(port, hostname), "listening");
+  const address = server.address() as AddressInfo;
+  return {
+    address: { hostname, port: address.port },
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  };
+}
+
+/** Deno's own sockets cannot choose to reset; those of `node:net` can. */
+function needsReset(): void {
+  if ("resetAndDestroy" in Socket.prototype) return;
+  throw new TypeError("needs Deno 2.7.14");
 }

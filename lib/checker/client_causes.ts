@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: 0BSD
+
+/**
+ * What a client that breaks a promise usually does wrong: rows under what was
+ * expected of it. Of the causes that fit, one that was told already is
+ * preferred, and else the first: their order matters.
+ *
+ * @module
+ */
+
+import { likeliest, lines, type Row } from "./causes.ts";
+import type { Session } from "./client.ts";
+
+/** What a client was expected to do, and did not. */
+export type Expected =
+  | "send"
+  | "print"
+  | "print that alone"
+  | "end input"
+  | "end";
+
+/** All that is known of how a promise was broken. */
+export type ClientCase =
+  & Pick<Session, "typed" | "inputEnded" | "arrived" | "replies" | "late">
+  & Pick<Session, "closed" | "printed" | "errors" | "code">;
+
+/**
+ * Whether all characters of the replies are in what was printed, in order, but
+ * for line ends. Anything may stand between them: prompts, labels.
+ */
+export function isPrinted(printed: string, replies: string[]): boolean {
+  const wanted = lines(replies.join(""));
+  let at = 0;
+  for (const character of printed) {
+    if (wanted.startsWith(character, at)) at += character.length;
+  }
+  return at === wanted.length;
+}
+
+/** Text whose line ends are all `\n`. */
+export function plain(text: string): string {
+  return text.replaceAll("\r\n", "\n");
+}
+
+/** It goes on without a connection. */
+export const UNSEEN: string =
+  "it does not see that the server has closed: a read then gives null, 0 bytes " +
+  'or "", or an error; leave the loop, and end the process, even if a thread ' +
+  "still waits for the keyboard";
+
+const ENCODING = "another encoding than UTF-8 is read or written (in Java by " +
+  "writeBytes() and writeChars()): name UTF-8 for all streams";
+const TOO_LATE =
+  "it prints no reply before the end: it reads all of its input first, or reads " +
+  "a reply until the server closes (readAllBytes(), until 0 bytes); read a line " +
+  "of each in turn, or in two threads, and print it at once";
+
+const inputError: Row<ClientCase> = ({ errors, inputEnded }) =>
+  inputEnded && /EOFError|NoSuchElement/.test(errors) &&
+  "the end of its input ends it with an error: catch EOFError, or ask " +
+    "hasNextLine() first; then end the sending side, and read on";
+
+/** It waits for more of a reply that has come. */
+const isStuck: Row<ClientCase> = ({ printed, replies }) =>
+  replies.length > 0 && !isPrinted(printed, replies) && TOO_LATE;
+
+/**
+ * All causes: those whatever was expected, and those under each. The last row
+ * that has no condition fits always.
+ */
+const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
+  "any": [
+    ({ arrived, errors }) =>
+      arrived === "" && /\/dev\/tty|not a tty|ioctl|console/i.test(errors) &&
+      "it needs a terminal, and has pipes here: read standard input (System.in, " +
+        "sys.stdin, stdin), and not the console",
+    ({ arrived, inputEnded, typed }) =>
+      (arrived.length > typed.length + 10_000 ||
+        inputEnded && /null|None|undefined/.test(arrived)) &&
+      "it takes the end of its input for a line: test what the read gave (null, " +
+        'None, "", 0 bytes) before you send it, and leave the loop',
+    ({ arrived }) => /^\0?([^\0]\0){3}/.test(arrived) && ENCODING,
+    ({ arrived }) =>
+      arrived !== "" && arrived < "\t" &&
+      "it sends a length before the text (in Java writeUTF()), which is another " +
+        "protocol: send the bytes of the line, and its line end",
+    ({ arrived, typed }) =>
+      arrived.split("\0").length > typed.split("\0").length &&
+      !BEYOND_ASCII.test(typed) &&
+      "its buffer is sent whole: send only as many bytes as were read (strlen() " +
+        "or the count, and not sizeof)",
+    ({ printed }) =>
+      /\[B@|<Buffer|\[object/.test(printed) &&
+      "it prints an object, and not its text: decode the bytes that were read " +
+        "(new String(bytes, 0, count), data.toString(), TextDecoder)",
+    ({ errors, arrived }) =>
+      arrived !== "" && /refused/i.test(errors) &&
+      "it makes a new connection for each line: connect once, before the loop, " +
+        "and close after it",
+    ({ arrived }) =>
+      arrived === "" &&
+      "it sends nothing: read standard input, flush after each line (PrintWriter " +
+        "and BufferedWriter keep it), and wait for no word of the server first",
+  ],
+
+  "send": [
+    ({ arrived, typed, inputEnded }) =>
+      inputEnded && plain(arrived) === typed &&
+      "it sends only at the end of input: read one line at a time, and send and " +
+        "flush it inside the loop (PrintWriter and BufferedWriter keep it)",
+    ({ arrived, typed }) =>
+      arrived !== "" && typed.includes("\n\n") &&
+      lines(typed.split("\n\n")[0]) === lines(arrived) &&
+      "an empty line is a line, and not the end of input: test for the end " +
+        "itself (null, None, 0 bytes, EOF)",
+    ({ arrived, typed }) =>
+      arrived === lines(typed) &&
+      "the line end is lost: readLine(), input() and chomp take it away; send it " +
+        "after the line, or the server waits for the end of the line",
+    ({ arrived, typed }) =>
+      plain(arrived) === `${typed}\n` &&
+      "a line end is sent that was not typed: fgets() and readline() keep the " +
+        "line's own, println() adds another",
+    ({ arrived, typed }) =>
+      arrived.trim() === typed.split(" ")[0] &&
+      'it reads words, and not lines: scanf("%s"), cin >> and next() end at a ' +
+        "blank; use fgets(), getline(), nextLine()",
+    isStuck,
+    ({ typed }) => BEYOND_ASCII.test(typed) && ENCODING,
+    ({ arrived, typed }) =>
+      !arrived.includes(typed.split(/\W/)[0]) &&
+      "it sends text of its own: send what is typed on standard input",
+    () =>
+      "what is typed is changed, or not all is sent: send as many bytes as were " +
+      "read (zero bytes, too: no strlen()), until a write has taken all",
+  ],
+
+  "print": [
+    ({ replies, printed }) =>
+      replies.join("").includes("\n\n") && printed !== "" &&
+      "it prints one line of several that come at once, or no empty line: make " +
+        "one reader, before the loop, and print all that it gives",
+    ({ printed, closed, replies }) =>
+      closed && isPrinted(printed, replies) && TOO_LATE,
+    ({ typed, printed }) =>
+      typed.length > MUCH && printed === "" &&
+      "it reads no reply until all is sent, and both sides wait for ever once " +
+        "the buffers between them are full: read in a second thread, or as it sends",
+    ({ typed }) =>
+      typed.length > MUCH &&
+      "it loses bytes, or waits for a reply while the server waits for it: send " +
+        "and print, at the same time, as many bytes as each read gave",
+    inputError,
+    ({ late, replies, printed }) =>
+      late && !printed.includes(replies.at(-1)!.slice(0, 20)) &&
+      "it ends, or closes the whole connection, at the end of its input: end the " +
+        "sending side alone (shutdownOutput(), shutdown(SHUT_WR), closeWrite(), " +
+        "end()), and print what comes until the server closes",
+    ({ typed }) => BEYOND_ASCII.test(typed) && ENCODING,
+    ({ replies }) =>
+      !replies.at(-1)!.endsWith("\n") &&
+      "it waits for a line end that does not come (readLine(), fgets()): print " +
+        "what a read gives, if the server may send a text without one",
+    ({ typed }) =>
+      typed.startsWith("a slow reply") &&
+      "it does not wait long enough: let the time limit of a read be long, or " +
+        "have none (setSoTimeout(), settimeout(), SO_RCVTIMEO)",
+    ({ replies, printed }) =>
+      printed.includes(replies[0].trim()) &&
+      "it reads once, or only what is there already (ready(), available()): a " +
+        "reply comes in any number of packets; read until the line end, or until " +
+        "the server closes",
+    () =>
+      "it waits for more than came, or does not print it: readLine() waits for " +
+      "\\n, read() may wait for a full buffer or for the end, printf() for a flush",
+    ({ printed }) => printed === "" && TOO_LATE, // if it was told already
+  ],
+
+  "print that alone": [
+    ({ printed }) =>
+      /b['"]/.test(printed) &&
+      "it prints bytes as Python shows them, b'...': decode() what was received",
+    () =>
+      "it prints more than the replies, or changes them (a prompt, a label, a " +
+      'line end, "null"): print what came, and prompts on standard error',
+  ],
+
+  "end input": [
+    isStuck,
+    () =>
+      "it never ends its sending side, and both sides wait for ever: at the end " +
+      "of input (Ctrl-D: null, None, 0 bytes) call shutdownOutput(), " +
+      "shutdown(SHUT_WR), closeWrite() or end()",
+  ],
+
+  "end": [
+    inputError,
+    ({ code }) => code === undefined && UNSEEN,
+    () =>
+      "it ends with an error, or with another exit code than 0, although all went " +
+      "well: look at its standard error",
+  ],
+};
+
+const BEYOND_ASCII = /[^\0-\x7f]/;
+/** More characters than any check has typed but the one that types megabytes. */
+const MUCH = 100_000;
+
+/** What a client in such a case usually does wrong. */
+export function clientCause(
+  expected: Expected,
+  it: ClientCase,
+  told: Set<string>,
+): string {
+  return likeliest([...causes.any, ...causes[expected]], it, told);
+}

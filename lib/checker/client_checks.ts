@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: 0BSD
+
+/**
+ * What any client can be held to, one promise a check.
+ *
+ * @module
+ */
+
+import { setTimeout as pause } from "node:timers/promises";
+import type { Check } from "./checks.ts";
+import type { Client, Session } from "./client.ts";
+import { UNSEEN } from "./client_causes.ts";
+import { Broken } from "./subject.ts";
+
+/** All checks of clients. */
+export const clientChecks: Check<Client>[] = [
+  first("connects", "it connects to the port that it is given"),
+  first("line", "a line that is typed arrives so, before the end of input"),
+  first("interactive", "a reply is printed before the next line is typed"),
+  first("end-of-input", "at the end of input the server learns of it (FIN)"),
+  first("end", "it ends when the server has closed, with exit code 0"),
+  {
+    name: "conversation",
+    promise: "line after line is sent, and each reply printed, in order",
+    run: says(["line 1\n", "line 2\n", "line 3\n"]),
+  },
+  {
+    name: "several-lines",
+    promise: "lines typed at once, and their replies, all come; empty ones too",
+    async run(client) {
+      const session = await client.start();
+      session.type("line 1\n\nline 3\n");
+      if (!client.sendsAtOnce) await session.endInput();
+      while (await session.answer());
+      await session.finish();
+      const ends = (text: string) => text.split("\n").length;
+      const missing = ends(session.printed) < ends(session.replies.join(""));
+      if (missing) throw session.broken("print");
+    },
+  },
+  {
+    name: "pieces",
+    promise: "a reply in several packets is printed to its end",
+    run: says(["a line in pieces\n"], ["A LINE", " IN PIE", "CES\n"], 300),
+  },
+  {
+    name: "slow-reply",
+    promise: "a reply that takes 2.5 s is waited for",
+    oneReply: true,
+    run: says(["a slow reply\n"], ["A SLOW REPLY\n"], 2500),
+  },
+  {
+    name: "half-close",
+    promise: "100 KB that come a second after the end of input are printed",
+    async run(client) {
+      const session = await client.start();
+      await session.say(["hello, number 7391\n"]);
+      await session.endInput();
+      await pause(1000);
+      session.reply("THE SERVER HAS MORE TO SAY\n".repeat(4000));
+      await session.finish();
+    },
+  },
+  {
+    name: "both-ways",
+    promise: "24 MB are sent and printed at the same time: nothing is lost",
+    async run(client) {
+      const piece = `${"a line of 24 MB;".repeat(60)}\n`.repeat(250);
+      const replies = piece.toUpperCase().repeat(100);
+      const started = Promise.withResolvers<Session>();
+      let answered = 0;
+      // A server that answers as it reads, and reads no more while it cannot write.
+      const beforeRead = async () => {
+        const session = await started.promise;
+        session.reply(replies.slice(answered, session.server.count));
+        answered = session.server.count;
+        await session.server.sending;
+      };
+      const session = await client.start({ beforeRead });
+      started.resolve(session);
+      const end = performance.now() + 1000 * client.timeout;
+      for (let left = 100; left > 0; left--) {
+        if (!await session.type(piece)) throw session.broken("print");
+        // For a slow client a part has to do.
+        if (performance.now() > end && session.printed !== "") break;
+      }
+      session.endInput();
+      const { server, typed } = session;
+      const whole = await server.until(() => server.count >= typed.length);
+      if (!whole && server.ending === undefined) throw session.broken("print");
+      await session.finish();
+    },
+  },
+  {
+    name: "server-closes",
+    promise: "the server closes first: after one more line the client ends",
+    async run(client) {
+      const session = await client.start();
+      await session.say(["hello, number 7391\n"]);
+      session.close();
+      session.server.close();
+      session.type("too late\n");
+      if (await session.ends(1)) return;
+      await session.endInput();
+      if (!await session.ends()) throw session.broken("end");
+    },
+  },
+  {
+    name: "server-resets",
+    promise: "the server resets: after one more line the client ends",
+    async run(client) {
+      const script = await client.startAlone(true);
+      script.write("a line\n");
+      if (await client.wait(script.ended)) return;
+      script.write("too late\n").catch(() => {}); // it has ended now
+      script.closeInput().catch(() => {});
+      if (await client.wait(script.ended)) return;
+      const sent =
+        "typed two lines and the end of input; reset after the first";
+      throw new Broken(sent, "it still runs", UNSEEN);
+    },
+  },
+  {
+    name: "nobody-listens",
+    promise: "nobody listens: it ends with another exit code than 0",
+    oneReply: true,
+    async run(client) {
+      const script = await client.startAlone();
+      const exit = await client.wait(script.ended, 3 * client.timeout);
+      if (exit && exit.code !== 0) {
+        const isTrace = /^Exception in|^Traceback|^\s+at /m.test(exit.stderr);
+        return isTrace
+          ? "with a stack trace, and no line for a person"
+          : undefined;
+      }
+      throw new Broken(
+        "no answer to connect()",
+        exit ? "exit code 0" : "it still runs",
+        "test what connect() gives, or catch its error: say why on standard " +
+          "error, and end with exit(1)",
+      );
+    },
+  },
+  {
+    name: "replies-alone",
+    level: "exact bytes",
+    promise: "standard output has the replies and nothing else: no prompt",
+    async run(client) {
+      const session = await client.start();
+      await session.say(["line 1\n", "line 2\n"]);
+      await session.finish();
+      if (session.printed !== "LINE 1\nLINE 2\n") {
+        throw session.broken("print that alone");
+      }
+    },
+  },
+  {
+    name: "zero-byte",
+    level: "exact bytes",
+    promise: "a zero byte in a line is sent and printed, and what follows it",
+    oneReply: true,
+    run: says(["one\0two\n"]),
+  },
+  {
+    name: "no-line-end",
+    level: "exact bytes",
+    promise: "a last line without a line end is sent and printed just so",
+    async run(client) {
+      const session = await client.start();
+      await session.say(["the end"]);
+      await session.finish();
+      if (!session.isExact) throw session.broken("send");
+      const { printed } = session;
+      if (!printed.endsWith("THE END")) {
+        throw session.broken("print that alone");
+      }
+    },
+  },
+  {
+    name: "letters",
+    level: "full text",
+    promise: "letters beyond A to Z are sent and printed: è, ñ, ω, ж",
+    oneReply: true,
+    run: says(["perché è così: mañana, αβγ ω, ж, 😀\n"]),
+  },
+];
+
+/** A promise that a client's first session has asked for already. */
+function first(name: string, promise: string): Check<Client> {
+  return {
+    name,
+    promise,
+    oneReply: true,
+    run(client) {
+      const broken = client.broken.get(name);
+      if (broken) throw broken;
+      if (name === "interactive" && client.keepsOutput) return IN_A_BUFFER;
+    },
+  };
+}
+
+const IN_A_BUFFER = "into a pipe, its output waits in a buffer: on a screen " +
+  "print() and printf() show it at once";
+
+/** Asks a client in one session: see {@linkcode Session.say}. */
+function says(...said: Parameters<Session["say"]>) {
+  return async (client: Client) => {
+    const session = await client.start();
+    await session.say(...said);
+    await session.finish();
+  };
+}

@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: 0BSD
+
+// Runs lib's checks against clients that are right and clients that are wrong in
+// one way, and holds them to finding just that.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import {
+  type ClientCase,
+  clientCause,
+  type Expected,
+} from "../lib/checker/client_causes.ts";
+import { clientChecks } from "../lib/checker/client_checks.ts";
+import { conformClient, type Report } from "../lib/conformance.ts";
+import { type Exit, run, Script } from "../lib/parts/process.ts";
+import { within } from "../lib/parts/waits.ts";
+import { freePort, has, PEERS } from "./machine.ts";
+import { OTHER_CLIENTS } from "./other_clients.ts";
+import { CLIENT, expectExit, ROOT } from "./pair.ts";
+
+const SHORT = join(ROOT, "lib/short/client.ts");
+const DENO = [Deno.execPath(), "run", "--allow-net"];
+
+/** A client, and what the checks have to say of it. */
+interface Row {
+  name: string;
+  /** How it is started; PORT becomes the port. */
+  command: string[];
+  /** The checks that it does not keep, in their order. */
+  breaks: string;
+  /** Words from each cause that is told. */
+  cause?: RegExp;
+  /** The checks that it is asked. @default all */
+  asked?: string;
+  /** It is a textbook's client, which never meant to keep them. @default false */
+  oneReply?: boolean;
+}
+
+/** Checks that cost little, and look at all that a client does. */
+const QUICK = "connects line interactive end-of-input end conversation " +
+  "replies-alone letters";
+
+/** What clients break that send all of their input before they read. */
+const ALL_INPUT_FIRST: Record<string, string> = {
+  java: "interactive both-ways",
+  python3: "line interactive both-ways",
+};
+
+// -------------------------------------------------------------- ordinary clients
+
+const ORDINARY: Row[] = [
+  {
+    name: "node",
+    command: ["node", `${PEERS}/client.mjs`, "PORT"],
+    breaks: "",
+  },
+  ...Object.entries(OTHER_CLIENTS).map(([program, command]): Row => ({
+    name: program,
+    command: command("PORT"),
+    asked: program === "java"
+      ? "line interactive end half-close both-ways"
+      : undefined,
+    breaks: ALL_INPUT_FIRST[program] ?? "",
+    cause: /only at the end of input|no reply before the end|until all is sent/,
+  })),
+];
+
+// ----------------------------------------------------------------- wrong clients
+
+/**
+ * Faults of `wrong/client.ts`, the checks that have to find each, and words from
+ * each cause that is told. It is asked these checks, and those that take little
+ * time.
+ */
+const FAULTS: Record<
+  string,
+  [breaks: string, cause?: RegExp, more?: Partial<Row>]
+> = {
+  "none": [""],
+  "sends one line and prints one reply": [
+    "conversation several-lines replies-alone",
+    undefined,
+    { oneReply: true },
+  ],
+  "loses line ends": ["line", /the line end is lost/],
+  "sends at the end alone": [
+    "line interactive",
+    /at the end of input|before the end/,
+  ],
+  "prints at the end alone": ["interactive", /no reply before the end/],
+  "reads nothing until all is sent": [
+    "interactive both-ways",
+    /no reply before the end|until all is sent/,
+  ],
+  "never ends its sending side": ["end-of-input", /SHUT_WR/],
+  "does not see the end of the replies": ["end server-closes", /does not see/],
+  "prints null without end": [
+    "end server-closes replies-alone no-line-end",
+    /does not see|more than the replies/,
+  ],
+  "ends with exit code 1": ["end", /another exit code/],
+  "sends its first line alone": [
+    "conversation several-lines replies-alone",
+    /not all is sent/,
+  ],
+  "takes an empty line for the end": ["several-lines", /empty line is a line/],
+  "prints one line of each read": ["several-lines", /one line of several/],
+  "reads once for each line": ["pieces", /any number of packets/],
+  // On a busy machine other checks may take it 2 s.
+  "gives up after 2 s": ["slow-reply", /long enough/, { asked: "slow-reply" }],
+  "closes at the end of input": ["half-close", /whole connection/],
+  "goes on when the server has closed": ["server-closes", /does not see/],
+  "goes on after a reset": ["server-resets", /does not see/],
+  "ends with 0 if nobody listens": ["nobody-listens", /exit\(1\)/],
+  "goes on if nobody listens": ["nobody-listens", /exit\(1\)/],
+  "prints a label": ["replies-alone", /more than the replies/],
+  "takes a zero byte for the end": ["zero-byte", /zero bytes, too/],
+  "adds a line end": ["no-line-end", /more than the replies/],
+  "sends Latin-1": ["letters", /another encoding/],
+};
+
+const WRONG = Object.entries(FAULTS).map((
+  [name, [breaks, cause, more]],
+): Row => ({
+  name,
+  command: [...DENO, `${import.meta.dirname}/wrong/client.ts`, name, "PORT"],
+  asked: `${breaks} ${QUICK}`,
+  breaks,
+  cause,
+  ...more,
+}));
+
+/** Asks a client, on a free port. Many clients share the machine. */
+function ask(command: string[], checks: typeof clientChecks): Promise<Report> {
+  const address = { hostname: "127.0.0.1", port: 0 };
+  const options = { checks, timeout: 2.5, budget: 300 };
+  return conformClient(command, address, options);
+}
+
+/** Throws unless the checks say of a client just what is to be said. */
+async function judge(row: Row): Promise<void> {
+  const { command, breaks, cause, asked, oneReply = false } = row;
+  const names = asked?.split(" ");
+  const checks = clientChecks.filter(({ name }) =>
+    names?.includes(name) ?? true
+  );
+  const report = await ask(command, checks);
+  const found = report.results.filter(({ outcome }) => outcome !== "kept");
+  assert.equal(found.map(({ name }) => name).join(" "), breaks);
+  assert.equal(report.oneReply, oneReply);
+  for (const { outcome, sent, came, usualCause } of found) {
+    if (outcome !== "broken") continue;
+    assert(sent && came);
+    assert.match(usualCause!, cause!);
+  }
+}
+
+Deno.test({
+  name:
+    "client checks - a right client in any language keeps them all, and a " +
+    "wrong one breaks just those of its fault",
+  sanitizeExit: false, // which would have one step at a time
+  async fn(t) {
+    // Twelve at a time: most of what they take is waiting.
+    const next = [...ORDINARY, ...WRONG].values();
+    await Promise.all(Array.from({ length: 12 }, async () => {
+      for (const row of next) {
+        const [program] = row.command;
+        await t.step({
+          name: row.name,
+          ignore: program !== DENO[0] && !has(program),
+          sanitizeExit: false,
+          fn: () => judge(row),
+        });
+      }
+    }));
+  },
+});
+
+Deno.test("client checks - both clients of the house keep each of them", async (t) => {
+  const files = { "client.ts": [CLIENT, "--port"], "short/client.ts": [SHORT] };
+  const asked = Object.entries(files).map(async ([file, args]) => {
+    const report = await ask([...DENO, ...args, "PORT"], clientChecks);
+    assert.equal(report.results.length, clientChecks.length);
+    return report.results.map((result) => ({ ...result, file }));
+  });
+  for (
+    const { file, name, promise, outcome, came } of (await Promise.all(asked))
+      .flat()
+  ) {
+    await t.step(`${file}, ${name}: ${promise}`, () => {
+      assert.equal(outcome, "kept", came);
+    });
+  }
+});
+
+Deno.test("client checks - each of them finds a wrong client", () => {
+  const found = WRONG.map(({ breaks }) => breaks).join(" ").split(" ");
+  for (const { name } of clientChecks) {
+    // Without a connection nothing is asked: that is one line, below.
+    assert(name === "connects" || found.includes(name), name);
+  }
+});
+
+// ---------------------------------------------------------------------- causes
+
+/** What a client does for "a line\n", typed to its end, and the cause that is told. */
+const CAUSES: [cause: RegExp, expected: Expected, it: Partial<ClientCase>][] = [
+  [/needs a terminal/, "send", { errors: "open /dev/tty: No such device" }],
+  [/end of its input for a line/, "send", {
+    inputEnded: true,
+    arrived: "null\n",
+  }],
+  [/another encoding/, "send", { arrived: "\0a\0 \0l\0i\0n\0e" }],
+  [/a length before the text/, "send", { arrived: "\0\x06a line" }],
+  [/buffer is sent whole/, "send", { arrived: "a line\n\0\0\0\0" }],
+  [/prints an object/, "print", { printed: "[B@1b6d3586\n" }],
+  [/prints an object/, "print", { printed: "<Buffer 41 20>\n" }],
+  [/new connection for each/, "send", {
+    arrived: "a",
+    errors: "Connection refused",
+  }],
+  [/catch EOFError/, "end", {
+    inputEnded: true,
+    errors: "EOFError: EOF when reading a line",
+    code: 1,
+  }],
+  [/only at the end of input/, "send", {
+    inputEnded: true,
+    arrived: "a line\r\n",
+  }],
+  [/an empty line is/, "send", { typed: "a\n\nb\n", arrived: "a\n" }],
+  [/line end is lost/, "send", { arrived: "a line" }],
+  [/was not typed/, "send", { arrived: "a line\n\n" }],
+  [/reads words/, "send", { arrived: "a\n" }],
+  [/another encoding/, "send", { typed: "è\n", arrived: "\uFFFD\n" }],
+  [/it sends nothing/, "send", {}],
+  [/text of its own/, "send", { typed: "hello\n", arrived: "Hi there" }],
+  [/not all is sent/, "send", { arrived: "a lin" }],
+  [/one line of several/, "print", { replies: ["A\n\nB\n"], printed: "A\n" }],
+  [/before the end/, "print", { closed: true, printed: "A LINE\n" }],
+  [/until all is sent/, "print", { typed: "a".repeat(2e6) }],
+  [/loses bytes/, "print", { typed: "a".repeat(2e6), printed: "A" }],
+  [/whole connection/, "print", { late: true }],
+  [/another encoding/, "print", {
+    typed: "è\n",
+    replies: ["È\n"],
+    printed: "?",
+  }],
+  [/line end that does not come/, "print", { replies: ["A LINE"] }],
+  [/long enough/, "print", { typed: "a slow reply\n" }],
+  [/it reads once/, "print", { replies: ["A", " LINE\n"], printed: "A" }],
+  [/waits for more than came/, "print", {}],
+  [/as Python shows/, "print that alone", { printed: "b'A LINE\\n'" }],
+  [/more than the replies/, "print that alone", { printed: "> A LINE\n" }],
+  [/before the end/, "end input", {}],
+  [/before the end/, "send", { arrived: "a li", replies: ["A LINE\n"] }],
+  [/SHUT_WR/, "end input", { printed: "A LINE\n" }],
+  [/does not see/, "end", {}],
+  [/another exit code/, "end", { code: 1 }],
+];
+
+Deno.test("client checks - a cause for each kind of fault", () => {
+  for (const [cause, expected, it] of CAUSES) {
+    const all: ClientCase = {
+      typed: "a line\n",
+      inputEnded: false,
+      arrived: expected === "send" ? "" : "a line\n",
+      replies: expected === "send" ? [] : ["A LINE\n"],
+      late: false,
+      closed: false,
+      printed: "",
+      errors: "",
+      ...it,
+    };
+    const told = clientCause(expected, all, new Set());
+    assert.match(told, cause, JSON.stringify([expected, it]));
+  }
+});
+
+// ----------------------------------------------------------------- the program
+
+Deno.test("client checks - what cannot be asked is one clear line", async (t) => {
+  const rows: [typed: string[], says: RegExp, code: number, may?: string[]][] =
+    [
+      [["--"], /needs a command behind --/, 2],
+      [["--", "nc", "127.0.0.1"], /write PORT in the command/, 2],
+      [
+        ["--only", "uppercase", "--", "nc", "PORT"],
+        /"uppercase" is no check/,
+        2,
+      ],
+      [["--", "no-such-program", "PORT"], /no-such-program/, 1],
+      [["--", ...DENO, "PORT"], /--allow-run/, 1, ["--allow-net"]],
+      [
+        ["--", ...DENO, "PORT.ts"],
+        /made no connection .* says ".*not found/i,
+        1,
+      ],
+    ];
+  for (const [typed, says, code, permissions] of rows) {
+    await t.step(typed.join(" "), async () => {
+      const exit = await check(typed, permissions);
+      expectExit(exit, { code, stdout: "", stderr: /^conformance: [^\n]*\n$/ });
+      assert.match(exit.stderr, says);
+    });
+  }
+});
+
+Deno.test("client checks - a port that is fixed, one verdict as lib/README.md shows it", async () => {
+  const page = await Deno.readTextFile(join(ROOT, "lib/README.md"));
+  const port = `${freePort()}`;
+  const options = "--only line --only conversation";
+  const wrong = ["tests/wrong/client.ts", "loses line ends", port];
+  const { code, stdout } = await check(
+    ["--port", port, ...options.split(" "), "--", ...DENO, ...wrong],
+  );
+  assert(page.includes(stdout), stdout);
+  assert.equal(code, 1);
+});
+
+Deno.test("client checks - nothing that a client has started is left", {
+  ignore: !has("bash"),
+}, async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  const script =
+    'sleep 1000 <> /dev/tcp/127.0.0.1/$0 > /dev/null 2>&1 & exec "$@"';
+  const client = [...DENO, CLIENT, "--port", "PORT"];
+  await check([
+    "--only",
+    "line",
+    "--",
+    "bash",
+    "-c",
+    script,
+    `${port}`,
+    ...client,
+  ]);
+  using connection = await listener.accept();
+  const ended = await within(20, connection.read(new Uint8Array(1)));
+  assert.equal(ended, null, "the client's own child still runs");
+});
+
+/** Runs the program with a client, from the top folder. */
+function check(
+  args: string[],
+  permissions = ["--allow-net", "--allow-run"],
+): Promise<Exit> {
+  const options = { args: ["--client", ...args], permissions, cwd: ROOT };
+  return run(Script.start(join(ROOT, "lib/conformance.ts"), options));
+}
