@@ -128,7 +128,7 @@ const FAULTS: Record<
   "sends lines to the others alone": ["uppercase", /not to its sender/],
   "gives no place back": ["pieces", /give back its place/],
   "answers one line a read": [
-    "several-lines order crlf cuts",
+    "several-lines crlf cuts",
     /answer all lines of a read/,
   ],
   "fills a buffer before it answers": ["interactive", /a buffer is full/],

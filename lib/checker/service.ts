@@ -292,7 +292,7 @@ export class Service {
         !await this.#until(client, come, this.#patience, wanted)
       ) {
         waits = false;
-        late = client.reply;
+        if (wanted.length < 1000) late = client.reply; // a long one is slow
         // It may still come at the end. The next late one is not waited for as long.
         this.#patience = this.timeout / 5;
       }
