@@ -217,10 +217,9 @@ export const checks: Check[] = [
         endAtOnce: true,
       });
       // A server that closes at the end of input loses what it has yet to write.
-      // It has something to write and nothing to read if the reply is a little
-      // longer than what the system takes for a client that reads nothing: on
-      // Linux 4.0 to 4.4 MB. Erlang's has to be the most exact: around it, the
-      // sizes are the closest, and come first. Each time they are other ones.
+      // It has if the reply is a little longer than what the system takes for a
+      // client that reads nothing: on Linux 4.0 to 4.4 MB. Erlang's has to be the
+      // most exact: around it the sizes are the closest, and come first.
       const began = performance.now();
       await expectLines(service, 4_000_000);
       const took = performance.now() - began;
