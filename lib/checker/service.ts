@@ -303,7 +303,6 @@ export class Service {
     const whole = await this.#until(client, come, wait, wanted);
     // More than was wanted would come before the close.
     if (whole && this.closes) await client.ended();
-
     if (client.count > 0) this.served += 1;
     const { reply } = client;
     if (late !== undefined || !wanted.equals(reply.bytes)) {
