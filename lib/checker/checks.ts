@@ -183,7 +183,7 @@ export const checks: Check[] = [
       const end = performance.now() + 2000;
       for (let rush = 0; rush < 50 && performance.now() < end; rush++) {
         const five = [1, 2, 3, 4, 5].map((name) =>
-          service.converse([says(name)], { ifShort: SHARED })
+          service.converse([says(name, 100)], { ifShort: SHARED })
         );
         await Promise.all(five);
       }
@@ -227,7 +227,7 @@ export const checks: Check[] = [
       const middle = 4_264_000 + 8_000 * Math.random();
       for (let step = 0; step < 20; step += 2) {
         if (performance.now() - began > 9000) return;
-        const late = pause(Math.min(60 + 5 * took, 700 * service.timeout));
+        const late = pause(Math.min(60 + 8 * took, 900 * service.timeout));
         const how = { endAtOnce: true, beforeRead: () => late };
         const four = [step, step + 1, -step - 1, -step - 2].map((at) =>
           expectLines(service, middle + 500 * at * (Math.abs(at) + 7), how)
@@ -443,7 +443,7 @@ function expectLines(service: Service, size: number, how?: ConverseOptions) {
 }
 
 const LINES = Array.from(
-  { length: 200_000 },
+  { length: 220_000 },
   (_, line) => `line ${line} of a text that has to stay in order\n`,
 ).join("");
 
