@@ -128,7 +128,7 @@ const FAULTS: Record<
   "sends lines to the others alone": ["uppercase", /not to its sender/],
   "gives no place back": ["pieces", /give back its place/],
   "answers one line a read": [
-    "several-lines order crlf cuts",
+    "several-lines crlf cuts",
     /answer all lines of a read/,
   ],
   "fills a buffer before it answers": ["interactive", /a buffer is full/],
@@ -152,7 +152,7 @@ const FAULTS: Record<
     { oneReply: true },
   ],
   "answers the first 1,000 characters of a read": [
-    "long-line order half-close cuts",
+    "long-line order half-close hundred cuts",
     /lost, doubled/,
   ],
   "pauses and never resumes": ["long-line order", /has stopped reading/, {

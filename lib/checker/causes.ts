@@ -204,6 +204,11 @@ export const causes: Record<"any" | Extent, Row[]> = {
       came === wanted &&
       "a reply comes only with the next input: answer all lines of a read " +
         "(select() does not see what a reader has in its buffer), and flush",
+    // Of clients that are there at the same time, each says its number.
+    ({ came, wanted }) =>
+      came.match(/CLIENT \d+ /g)?.some((name) => !wanted.includes(name)) &&
+      "one client got what another had sent: they share a buffer or a variable " +
+        "(a global or static one); give each connection its own",
     ({ ending }) =>
       ending === "endless" &&
       "it goes on sending without end: at the end of input (0 bytes, null) leave " +
@@ -211,11 +216,6 @@ export const causes: Record<"any" | Extent, Row[]> = {
     ...PROTOCOLS.map(([, reply, cause]): Row => ({ came, before = "" }) =>
       reply.test(came || before) && cause
     ),
-    // Of clients that are there at the same time, each says its number.
-    ({ came, wanted }) =>
-      came.match(/CLIENT \d+ /g)?.some((name) => !wanted.includes(name)) &&
-      "one client got what another had sent: they share a buffer or a variable " +
-        "(a global or static one); give each connection its own",
     ({ came, before = "", extent }) =>
       extent !== "all" && came !== "" &&
       came.replace(/\d/g, "0") === before.replace(/\d/g, "0") &&

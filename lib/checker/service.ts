@@ -243,7 +243,7 @@ export class Service extends Subject {
         !await this.#until(client, come, this.#patience, wanted)
       ) {
         waits = false;
-        late = client.reply;
+        if (wanted.length < 1000) late = client.reply; // a long one is slow
         // It may still come at the end. The next late one is not waited for as long.
         this.#patience = this.timeout / 5;
       }
@@ -254,7 +254,6 @@ export class Service extends Subject {
     const whole = await this.#until(client, come, wait, wanted);
     // More than was wanted would come before the close.
     if (whole && this.closes) await client.ended();
-
     if (client.count > 0) this.served += 1;
     const { reply } = client;
     if (late !== undefined || !wanted.equals(reply.bytes)) {
