@@ -56,7 +56,7 @@ const PARTS: Record<
     "await acceptFailed(error);",
     "throw error;",
     "server - early-reset",
-    /no reply to the next client/,
+    /nothing listens any more/,
   ],
   "who is connected: the limit of clients": [
     "clients.size >= options.maxConnections",
