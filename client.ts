@@ -95,7 +95,7 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
         failLost(clientSocket.remoteAddr, reasonOrThrow(error))
       );
     silence = -Infinity; // from now on the client waits for the screen
-    if (count === null) break; // end of file
+    if (count === null) break; // the server has closed its side
     await print(buffer.subarray(0, count));
   }
   serverClosed = true;
@@ -127,7 +127,7 @@ let silence = 0;
 
 /** Says, once, that the server says nothing and does not close its side. */
 async function watchSilence(server: Options): Promise<void> {
-  while (silence <= 5000) {
+  while (silence < 5000) {
     await pause(500);
     silence += 500;
   }
@@ -158,8 +158,7 @@ Usage: deno run --allow-net client.ts [options] [< file] [> file]
   -p, --port N      the server's port (default ${DEFAULTS.port})
   -h, --help        show this
 
-${END_KEYS} ends the input.
-`;
+${END_KEYS} ends the input.`;
 
 interface Options {
   hostname: string;
@@ -181,7 +180,7 @@ async function readOptions(args: string[]): Promise<Options> {
       },
     });
     if (values.help) {
-      await print(new TextEncoder().encode(USAGE));
+      console.log(USAGE);
       Deno.exit(0);
     }
     const hostname = values.hostname.replace(/^\[(.*)\]$/, "$1"); // [::1] is ::1

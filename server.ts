@@ -13,8 +13,7 @@
  *     connectionSocket -> UppercaseStream -> connectionSocket
  *
  * until the client closes its sending side (half-close) and the whole reply is
- * sent. What is left out: encryption, passwords, the PROXY protocol, and more
- * than one thread.
+ * sent. What is left out: encryption, passwords, and more than one thread.
  *
  * @module
  */
@@ -43,7 +42,7 @@ async function main(options: Options): Promise<void> {
     } catch (error) {
       await acceptFailed(error);
     }
-    // More clients wait in the system's queue. (10 ms is a choice: nobody notices it.)
+    // More clients wait in the system's queue.
     while (clients.size >= options.maxConnections) await pause(10);
   }
   while (clients.size > 0) await pause(10);
@@ -70,14 +69,11 @@ async function serve(connectionSocket: Deno.TcpConn): Promise<void> {
 // client's bytes that stream closes the whole connection, and a reply that is still
 // on its way is lost: https://github.com/denoland/deno/issues/22258
 
-// Bytes. All three are choices: most lines are shorter than the first, buffers beyond
-// the second are no faster, and the third is little for a machine that serves many.
-/** The length of a client's two buffers at first. */
-const SMALL_BUFFER = 1024;
-/** The greatest length, for a client that fills its buffers. */
-const LARGE_BUFFER = 128 * 1024;
-/** Half of what the large buffers of all clients take together. */
-const SHARED_MEMORY = 32 * 1024 * 1024;
+/** The length of a client's two buffers, at first and at most: bytes. */
+const SMALL_BUFFER = 1024; // most lines are shorter
+const LARGE_BUFFER = 128 * 1024; // longer ones are no faster
+/** A new large buffer gets this, divided by the number of clients, at most: bytes. */
+const SHARED_MEMORY = 32 * 1024 * 1024; // a choice
 
 /** What the client sends, until it closes its sending side. */
 function bytesFrom(client: Client): ReadableStream<Uint8Array> {
@@ -119,8 +115,8 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
 //
 // - The second byte begins a character. Then only the first byte is taken, and the
 //   next pair begins with the second byte.
-// - The pair begins a character of three or four bytes, or a character whose
-//   uppercase has another length ("ı" and "I"). A map has the replies to these.
+// - The pair begins a character of three or four bytes that may have an uppercase, or
+//   is one whose uppercase has another length ("ı" and "I"). A map has these replies.
 
 /**
  * Uppercases UTF-8 text, exactly as `toUpperCase()` does, wherever the text is
@@ -184,19 +180,16 @@ const outputView = new DataView(output.buffer);
 
 /** The table. Pairs and replies are numbers: "ab" is 0x6162. */
 const pairReplies = new Uint16Array(0x10000);
-/** In the table: the reply is not here. ("aa" is no reply, as it has small letters.) */
-const NOT_HERE = 0x6161;
+/** Stands in the table for "no reply". (It is "aa": a reply has no small letters.) */
+const NOT_IN_TABLE = 0x6161;
 /** The map, from all bytes of a character, as one number, to the reply. */
 const characterReplies = new Map<number, Uint8Array>();
 fillTableAndMap();
 
 function fillTableAndMap(): void {
-  pairReplies.fill(NOT_HERE);
-  for (let first = 0; first <= 0xff; first++) {
-    for (let second = 0; second < 0xc0; second++) {
-      pairReplies[first << 8 | second] = upperByte(first) << 8 |
-        upperByte(second);
-    }
+  for (let pair = 0; pair < pairReplies.length; pair++) {
+    const reply = upperByte(pair >> 8) << 8 | upperByte(pair & 0xff);
+    pairReplies[pair] = (pair & 0xff) < 0xc0 ? reply : NOT_IN_TABLE;
   }
   const numberOf = (bytes: Uint8Array) =>
     bytes.reduce((number, byte) => 256 * number + byte, 0);
@@ -208,7 +201,7 @@ function fillTableAndMap(): void {
     const reply = encoder.encode(upper);
     const isPair = bytes.length === 2 && reply.length === 2;
     const pair = numberOf(bytes.subarray(0, 2));
-    pairReplies[pair] = isPair ? numberOf(reply) : NOT_HERE;
+    pairReplies[pair] = isPair ? numberOf(reply) : NOT_IN_TABLE;
     if (!isPair) characterReplies.set(numberOf(bytes), reply);
   }
 }
@@ -272,14 +265,11 @@ function uppercasePairs(from: number, to: number): number {
   const start = from;
   while (true) {
     const two = inputView.getInt32(from); // signed numbers are quicker here
-    const first = two >>> 16;
-    const second = two & 0xffff;
-    if (pairReplies[first] === NOT_HERE) return from - start;
-    if (pairReplies[second] === NOT_HERE) {
-      outputView.setUint16(to, pairReplies[first]);
-      return from + 2 - start;
-    }
-    outputView.setInt32(to, pairReplies[first] << 16 | pairReplies[second]);
+    const first = pairReplies[two >>> 16];
+    const second = pairReplies[two & 0xffff];
+    if (first === NOT_IN_TABLE) return from - start;
+    outputView.setInt32(to, first << 16 | second);
+    if (second === NOT_IN_TABLE) return from + 2 - start; // others overwrite "aa"
     from += 4;
     to += 4;
   }
@@ -300,12 +290,11 @@ class Client {
   /** A write() has not ended yet. Perhaps it waits until the client reads. */
   writing = false;
   readonly address: string;
-  /** When it came: milliseconds of a clock that nobody sets. */
-  readonly connected = performance.now();
+  /** When it came: milliseconds of performance.now(). */
+  readonly connectedAt = performance.now();
 
   constructor(readonly connectionSocket: Deno.TcpConn) {
     this.address = format(connectionSocket.remoteAddr);
-    acceptFailures = 0; // accept() works
     clients.add(this);
     log(`${this.address} connected, ${clients.size} open`);
   }
@@ -338,22 +327,19 @@ class Client {
   close(why?: string): void {
     if (!clients.delete(this)) return; // it is closed already
     this.connectionSocket.close(); // what still waits for this socket fails now
-    const seconds = ((performance.now() - this.connected) / 1000).toFixed(1);
+    const seconds = ((performance.now() - this.connectedAt) / 1000).toFixed(1);
     const line = `${this.address} closed, ${this.received} bytes in, ` +
       `${this.sent} bytes out, ${seconds} s`;
     log(why === undefined ? line : `${line}: ${why}`);
   }
 }
 
-/** How often accept() has failed since it gave the last client. */
-let acceptFailures = 0;
-
 async function acceptFailed(error: unknown): Promise<void> {
   if (stopping) return; // the welcome socket is closed
-  // On Linux this says that a client has reset its connection before accept().
-  if (error instanceof Deno.errors.NotConnected) return;
-  acceptFailures += 1;
-  if (acceptFailures === 1) return; // the same, perhaps, on another system
+  // A client has reset its connection before accept(). (Systems differ in the error.)
+  if (error instanceof Deno.errors.NotConnected) return; // Linux
+  if (error instanceof Deno.errors.ConnectionAborted) return;
+  if (error instanceof Deno.errors.ConnectionReset) return;
   // Probably no descriptor for a socket is left (EMFILE), and a client has to leave.
   log(`cannot accept: ${(error as Error).message}`);
   await pause(1000); // a choice: the log gets one such line a second
@@ -377,7 +363,6 @@ let rest: Promise<void> | undefined;
 
 /** What a client that has filled a large buffer waits for before it reads again. */
 function othersTurn(): Promise<void> | undefined {
-  // (The timers of a busy runtime are late, so the clock says when a turn is over.)
   if (performance.now() < turnEnds) return;
   rest ??= untilCalm(); // all busy clients rest together
   return rest;
@@ -395,7 +380,7 @@ async function untilCalm(): Promise<void> {
     calm = activity === before ? calm + 1 : 0;
   }
   rest = undefined;
-  turnEnds = performance.now() + 100; // a choice: others wait no longer than this
+  turnEnds = performance.now() + 100; // a choice: others wait about as long
 }
 
 // --------------------------------------------- who has to go, and how it stops
@@ -458,7 +443,7 @@ function stopOnSignal(welcomeSocket: Deno.TcpListener): void {
 // Without this, a log that nobody reads stops the server: console.log() waits for
 // the log's reader, and all clients wait too.
 
-/** Lines for which there was no room, or whose write has failed. */
+/** Lines for which there was no room, or whose write has failed, since the last line. */
 let lostLines = 0;
 /** A queue with room for 1000 lines, which are written one after the other. */
 const logLines = new WritableStream<string>({
