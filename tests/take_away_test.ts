@@ -82,7 +82,7 @@ const PARTS: Record<
     "  stopOnSignal(welcomeSocket);\n",
     "",
     "ends - after the first signal transfers go on",
-    /a new client came in|reset by peer|os error/,
+    /a new client came in|reset by peer|Broken pipe/,
   ],
   "the log: its queue": [
     "  if (logLines.desiredSize! > 0) logLines.write(line);",
