@@ -152,7 +152,7 @@ const FAULTS: Record<
     { oneReply: true },
   ],
   "answers the first 1,000 characters of a read": [
-    "long-line order half-close hundred cuts",
+    "long-line order half-close cuts",
     /lost, doubled/,
   ],
   "pauses and never resumes": ["long-line order", /has stopped reading/, {

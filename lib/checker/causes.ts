@@ -328,7 +328,7 @@ export const causes: Record<"any" | Extent, Row[]> = {
     (it) =>
       begins(it) &&
       "bytes are probably lost, doubled or out of order: send as many as the last " +
-        "read gave, go on until a write has taken all, one thread at a time",
+        "read gave, go on until a write has taken all, and share no buffer",
     (it) => begins(it) && NEW_READER, // if it was told already
     () =>
       "nothing of what was sent is in the reply: look at what the server sends",
