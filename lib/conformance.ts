@@ -271,7 +271,12 @@ function printSummary(
   }
   console.log(`\nPromises kept: ${counts.join(", ")}.`);
   if (ok === null) console.log(UNDECIDED);
-  if (!strict && counts.length > 1) console.log(NOT_STRICT);
+  if (!strict && counts.length > 1) {
+    const whose = client
+      ? "a client may\nprint prompts."
+      : "a service of lines may\nchange line ends.";
+    console.log(`The required ones decide, and all with --strict: ${whose}`);
+  }
   if (oneReply && !report.noAnswerSince) {
     console.log(client ? TEXTBOOK_CLIENT : TEXTBOOK_SERVER);
   }
@@ -281,10 +286,6 @@ const LEVELS: Level[] = ["required", "exact bytes", "full text"];
 
 const UNDECIDED =
   "None of those that decide is broken, but not all were asked.";
-
-const NOT_STRICT =
-  "The required ones decide, and all with --strict: a service " +
-  "of lines may\nchange line ends, a client may print prompts.";
 
 const TEXTBOOK_CLIENT = `
 This is the textbook's client: it sends one line, prints one reply, and closes.

@@ -54,6 +54,7 @@ const TABLE: Line[] = [
   ["as it was sent", "one\n", "one\n"],
   ["was cut between", ["a\nè", "è\n"], "A\n?È\n"],
   ["only A to Z", "one è\n", "ONE è\n"],
+  ["only A to Z", "one è\n", "ONE è\n", { told: ["", "one\n", "ONE\r\n"] }],
   ["a language's own", "i è\n", "İ È\n"],
   ["not all letters", "one two\n", "One Two\n"],
   ["another encoding", "one è\n", "ONE ?\n"],

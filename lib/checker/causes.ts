@@ -117,8 +117,9 @@ export const DECODER: string =
 
 /** A reply waits until a buffer is full. */
 export const FULL_BUFFER: string =
-  "it waits until a buffer is full, or for a fixed number of bytes (read(n) of " +
-  "a file, readFully()): take what has come (recv(), read1()), and flush replies";
+  "it waits until a buffer is full: flush each reply (a PrintWriter with true " +
+  "does), and take what has come (recv(), read1()), no fixed number of bytes " +
+  "(read(n) of a file, readFully())";
 
 /** What a chat does, which one client alone cannot see. */
 export const CHAT: string =
@@ -300,7 +301,7 @@ export const causes: Record<"any" | Extent, Row[]> = {
       folds.includes("blanks") && count("\n", came) > count("\n", wanted) &&
       "blanks are lost: >>, scanf() and next() read words and not lines; read to " +
         "the end of the line (getline(), fgets(), nextLine())",
-    () => LINE_ENDS,
+    ({ folds }) => !folds.includes("case") && LINE_ENDS, // also if it was told
   ],
 
   more: [
