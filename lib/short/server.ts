@@ -8,7 +8,7 @@
 //     deno run --allow-net client.ts     # terminal 2: type a line, press Enter
 //
 // Another port is a number behind both commands: server.ts 7000. If strangers may
-// connect, take the project's other server.ts, which stands beside the folder lib.
+// connect, take the project's longer server.ts.
 
 // Only this machine reaches 127.0.0.1. For clients on other machines write "0.0.0.0".
 const hostname = "127.0.0.1";
@@ -25,20 +25,21 @@ while (true) {
     const connectionSocket = await welcomeSocket.accept();
     serve(connectionSocket); // no await: the next client need not wait
   } catch {
-    // Only accept() can fail here, and whatever the reason is, the server has to go on.
-    // The system connects a client before accept() takes it: the client may have reset
-    // its connection in between. Or the system has no more sockets for this process:
-    // then a client has to leave first, and a loop without a pause would only take the
-    // processor's time. setTimeout() calls resolve() after 1 ms, which ends the await.
+    // Only accept() can fail here, as serve() catches its own errors, and whatever the
+    // reason is, the server has to go on. The system connects a client before accept()
+    // takes it: the client may have reset its connection in between. Or the system has
+    // no more sockets for this process: then a client has to leave first, and a loop
+    // without a pause would only take the processor's time. setTimeout() calls
+    // resolve() after 1 ms, which ends the await.
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
 }
 
 // Serves one client: its bytes become text, the text becomes uppercase, and this
 // becomes bytes again. TCP may cut a letter in two: the decoder keeps the first half
-// until the second half comes. If a text begins with U+FEFF, this character is a byte
-// order mark (BOM), and a decoder takes it away. Despite its name, ignoreBOM lets it
-// stay: the decoder ignores that it is a mark.
+// until the second half comes. Bytes that are no text become U+FFFD. If a text begins
+// with U+FEFF, this character is a byte order mark (BOM), and a decoder takes it away.
+// Despite its name, ignoreBOM lets it stay: the decoder ignores that it is a mark.
 async function serve(connectionSocket: Deno.TcpConn) {
   try {
     const uppercase = new TransformStream({
@@ -50,7 +51,7 @@ async function serve(connectionSocket: Deno.TcpConn) {
       .pipeThrough(new TextDecoderStream("utf-8", { ignoreBOM: true }))
       .pipeThrough(uppercase)
       .pipeThrough(new TextEncoderStream());
-    for await (const reply of replies) { // the next comes when this one is sent
+    for await (const reply of replies) { // one after the other
       for (let sent = 0; sent < reply.length;) { // write() may take only a part
         sent += await connectionSocket.write(reply.subarray(sent));
       }
@@ -68,11 +69,12 @@ async function serve(connectionSocket: Deno.TcpConn) {
 // such a stream, `connectionSocket.readable`, but at the end of the client's bytes it
 // closes the whole connection, and a reply that is still on its way is lost.
 function bytesFrom(connectionSocket: Deno.TcpConn) {
-  const buffer = new Uint8Array(64 * 1024); // read() gives no more than this
+  const buffer = new Uint8Array(64 * 1024); // a choice: read() gives no more than this
   return new ReadableStream({
-    async pull(controller) { // called when the pipe wants the next bytes
+    async pull(controller) { // called for the next bytes, when the last call has ended
       const count = await connectionSocket.read(buffer); // waits until bytes come
-      if (count === null) controller.close(); // end of file: the client's half-close
+      // At the end of file, the client's half-close, this stream ends.
+      if (count === null) controller.close();
       else controller.enqueue(buffer.slice(0, count)); // a copy: buffer is used again
     },
   });
