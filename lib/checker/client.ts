@@ -20,24 +20,20 @@ import {
   isPrinted,
   plain,
 } from "./client_causes.ts";
-import { type ReadOptions, TestClient } from "./service.ts";
+import { TestConnection } from "./service.ts";
 import { Broken, Subject } from "./subject.ts";
 
 /** A client under test. */
 export class Client extends Subject {
   /**
    * It sends a line before the end of input. If not, only the check that asks
-   * for this waits a whole timeout. The same holds for the next three.
+   * for this waits a whole timeout. The same holds for the next two.
    */
   sendsAtOnce = true;
   /** It prints a reply before the end of input. */
   printsAtOnce = true;
   /** It ends its sending side at the end of input. */
   endsInput = true;
-  /** It ends when the server has closed. */
-  ends = true;
-  /** What it prints into a pipe waits in a buffer, which is no fault. */
-  keepsOutput = false;
   /** What its first session broke, by the checks' names. */
   readonly broken: Map<string, Broken> = new Map();
   #open = new AsyncDisposableStack();
@@ -54,10 +50,10 @@ export class Client extends Subject {
   }
 
   /**
-   * Starts it, and accepts its connection. Throws {@linkcode NoConnection} if it
-   * makes none before it ends, or before its time is over.
+   * Starts it, and accepts its connection. The server answers in uppercase as it
+   * reads, if `answers`. Throws {@linkcode NoConnection}.
    */
-  async start(options: ReadOptions = {}): Promise<Session> {
+  async start(answers = false): Promise<Session> {
     using listener = Deno.listen(this.address);
     const { port } = listener.addr;
     const script = this.#run(port);
@@ -67,20 +63,26 @@ export class Client extends Subject {
       this.stop.promise,
     ]);
     if (connection === undefined) {
-      const why = `${this.command[0]} made no connection to port ${port}` +
+      const says = said(script.stderr || script.stdout);
+      throw new NoConnection(
         `${
-          said(script.stderr || script.stdout)
-        }; give it PORT as its port, or ` +
-        "--port the port that stands in its text; it has to connect before it " +
-        "reads what is typed";
-      throw new NoConnection(why, false, { cause: script });
+          this.command[0]
+        } made no connection to port ${port}${says}; give it ` +
+          "PORT as its port, or --port the port that stands in its text; it has " +
+          "to connect before it reads what is typed",
+        false,
+        { cause: script },
+      );
     }
-    // Small reads: what is answered piece by piece is no text without end.
-    const reads = { atMost: 16 * 1024, ...options };
-    const stop = this.stop.promise;
-    const server = new TestClient(connection, this.timeout, stop, reads);
-    this.#open.defer(() => server.close());
-    return new Session(this, script, server);
+    const session = new Session(
+      this,
+      script,
+      connection,
+      this.stop.promise,
+      answers,
+    );
+    this.#open.defer(() => session.server.close());
+    return session;
   }
 
   /** Starts it where nobody listens, or where what it sends is answered by a reset. */
@@ -97,41 +99,28 @@ export class Client extends Subject {
   /** Finds out how it talks, in one session. Throws {@linkcode NoConnection}. */
   async meet(): Promise<void> {
     const session = await this.start();
-    const { server } = session;
     const breaks = (name: string, expected: Expected) =>
       this.broken.set(name, session.broken(expected));
 
     session.type("a line that is typed\n");
     await session.arrives();
-    this.sendsAtOnce = server.count > 0;
-    if (!this.sendsAtOnce) {
-      await session.endInput();
-      await session.arrives();
-    }
-    if (session.inputEnded || !session.isExact) breaks("line", "send");
+    this.sendsAtOnce = session.arrived !== "";
+    if (!this.sendsAtOnce) await session.endInput();
+    if (!this.sendsAtOnce || !session.isExact) breaks("line", "send");
 
     session.reply("A REPLY THAT IS PRINTED\n");
     this.printsAtOnce = this.sendsAtOnce && await session.prints();
-    if (this.printsAtOnce && await server.ended(0.3)) {
+    if (this.printsAtOnce && await session.server.ended(0.3)) {
       this.oneReply = (await session.ends())?.code === 0;
       if (this.oneReply) return;
     }
     await session.endInput();
-    this.endsInput = server.ending !== undefined;
+    this.endsInput = session.server.ending !== undefined;
     if (!this.endsInput) breaks("end-of-input", "end input");
     session.close();
     const exit = await session.ends();
-    this.ends = exit !== undefined;
     if (exit?.code !== 0) breaks("end", "end");
     if (!this.printsAtOnce) breaks("interactive", "print");
-    const printsLate = isPrinted(session.printed, session.replies);
-    if (this.printsAtOnce || !this.sendsAtOnce || !printsLate) return;
-    // Python, C and others keep what they print into a pipe, up to some kilobytes.
-    const second = await this.start();
-    second.type(("a long line ".repeat(80) + "\n").repeat(20));
-    while (second.printed === "" && await second.answer());
-    this.keepsOutput = second.printed !== "";
-    if (this.keepsOutput) this.broken.delete("interactive");
   }
 
   /** Each check starts it anew. */
@@ -169,22 +158,34 @@ export class Session implements ClientCase {
   readonly replies: string[] = [];
   /** The last of it was sent after the end of the input. */
   late = false;
-  /** The server has closed its side. */
-  closed = false;
   /** The client's exit code, if it has ended. */
   code?: number;
-  /** So many bytes had come when the server replied. */
-  #answered = 0;
+  /** The server's end of the connection. */
+  readonly server: TestConnection;
+  #closed = false;
 
   /** Takes over a process that has connected. */
   constructor(
-    /** The client. */
-    readonly client: Client,
+    private readonly client: Client,
     private readonly script: Script,
-    /** The server's end of the connection. */
-    readonly server: TestClient,
+    connection: Deno.TcpConn,
+    stop: Promise<unknown>,
+    answers: boolean,
   ) {
     script.ended.then(({ code }) => this.code = code);
+    let answered = 0;
+    // A server that reads no more while it cannot write.
+    const answer = async ({ bytes, count, sending }: TestConnection) => {
+      const text = bytes.subarray(answered).toString();
+      answered = count;
+      if (text !== "") this.reply(text.toUpperCase());
+      await sending;
+    };
+    this.server = new TestConnection(connection, client.timeout, stop, {
+      beforeRead: answers ? answer : undefined,
+      // What is answered piece by piece is no text without end.
+      atMost: 16 * 1024,
+    });
   }
 
   /** What has arrived at the server. */
@@ -233,24 +234,16 @@ export class Session implements ClientCase {
   /** The server sends a text. */
   reply(text: string): void {
     this.late = this.inputEnded;
-    this.#answered = this.server.count;
     this.replies.push(text);
     this.server.send(text);
   }
 
-  /** The server answers what arrives in a row. False if nothing does. */
-  async answer(): Promise<boolean> {
-    await this.server.until(() => false, 0.2);
-    const text = this.server.bytes.subarray(this.#answered).toString();
-    if (text !== "") this.reply(text.toUpperCase());
-    return text !== "";
-  }
-
-  /** Whether all replies are printed; waits for them. */
-  async prints(): Promise<boolean> {
-    const all = () => isPrinted(this.printed, this.replies);
-    await this.#wait(this.script.until(() => all() || this.#isEndless));
-    return all();
+  /** Whether what is printed fits; waits for it. @default it has all replies */
+  async prints(
+    fits = () => isPrinted(this.printed, this.replies),
+  ): Promise<boolean> {
+    await this.#wait(this.script.until(() => fits() || this.#isEndless));
+    return fits();
   }
 
   /**
@@ -275,7 +268,7 @@ export class Session implements ClientCase {
 
   /** The server closes its side. */
   close(): void {
-    this.closed = true;
+    this.#closed = true;
     this.server.end();
   }
 
@@ -287,15 +280,13 @@ export class Session implements ClientCase {
   }
 
   /**
-   * Ends the input, then the server's side, and waits for the client's end.
-   * Throws {@linkcode Broken} if not all replies are printed then, or not all
-   * lines have arrived.
+   * Ends the input, then the server's side. Throws {@linkcode Broken} if the
+   * client does not print all replies then, or not all lines have arrived.
    */
   async finish(): Promise<void> {
     await this.endInput();
     this.close();
-    await this.ends(this.client.ends ? undefined : this.client.timeout / 5);
-    if (!isPrinted(this.printed, this.replies)) throw this.broken("print");
+    if (!await this.prints()) throw this.broken("print");
     const all = lines(this.arrived).startsWith(lines(this.typed));
     if (!all) throw this.broken("send");
   }
@@ -304,14 +295,13 @@ export class Session implements ClientCase {
   broken(expected: Expected): Broken {
     const show = (text: string) => quote(Buffer.from(text));
     const end = this.inputEnded ? " and the end of input" : "";
-    const close = this.closed ? ", closed" : "";
+    const close = this.#closed ? ", closed" : "";
+    const replies = show(this.replies.join(""));
     const state = this.code === undefined
       ? "it still runs"
       : `exit code ${this.code}`;
     return new Broken(
-      `typed ${show(this.typed)}${end}, replied ${
-        show(this.replies.join(""))
-      }${close}`,
+      `typed ${show(this.typed)}${end}, replied ${replies}${close}`,
       `${show(this.arrived)} arrived, ${show(this.printed)} printed, ${state}` +
         said(this.errors),
       clientCause(expected, this, this.client.told),

@@ -22,7 +22,7 @@ export type Expected =
 /** All that is known of how a promise was broken. */
 export type ClientCase =
   & Pick<Session, "typed" | "inputEnded" | "arrived" | "replies" | "late">
-  & Pick<Session, "closed" | "printed" | "errors" | "code">;
+  & Pick<Session, "printed" | "errors" | "code">;
 
 /**
  * Whether all characters of the replies are in what was printed, in order, but
@@ -55,11 +55,6 @@ const TOO_LATE =
   "a reply until the server closes (readAllBytes(), until 0 bytes); read a line " +
   "of each in turn, or in two threads, and print it at once";
 
-const inputError: Row<ClientCase> = ({ errors, inputEnded }) =>
-  inputEnded && /EOFError|NoSuchElement/.test(errors) &&
-  "the end of its input ends it with an error: catch EOFError, or ask " +
-    "hasNextLine() first; then end the sending side, and read on";
-
 /** It waits for more of a reply that has come. */
 const isStuck: Row<ClientCase> = ({ printed, replies }) =>
   replies.length > 0 && !isPrinted(printed, replies) && TOO_LATE;
@@ -81,23 +76,6 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
         'None, "", 0 bytes) before you send it, and leave the loop',
     ({ arrived }) => /^\0?([^\0]\0){3}/.test(arrived) && ENCODING,
     ({ arrived }) =>
-      arrived !== "" && arrived < "\t" &&
-      "it sends a length before the text (in Java writeUTF()), which is another " +
-        "protocol: send the bytes of the line, and its line end",
-    ({ arrived, typed }) =>
-      arrived.split("\0").length > typed.split("\0").length &&
-      !BEYOND_ASCII.test(typed) &&
-      "its buffer is sent whole: send only as many bytes as were read (strlen() " +
-        "or the count, and not sizeof)",
-    ({ printed }) =>
-      /\[B@|<Buffer|\[object/.test(printed) &&
-      "it prints an object, and not its text: decode the bytes that were read " +
-        "(new String(bytes, 0, count), data.toString(), TextDecoder)",
-    ({ errors, arrived }) =>
-      arrived !== "" && /refused/i.test(errors) &&
-      "it makes a new connection for each line: connect once, before the loop, " +
-        "and close after it",
-    ({ arrived }) =>
       arrived === "" &&
       "it sends nothing: read standard input, flush after each line (PrintWriter " +
         "and BufferedWriter keep it), and wait for no word of the server first",
@@ -117,22 +95,12 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
       arrived === lines(typed) &&
       "the line end is lost: readLine(), input() and chomp take it away; send it " +
         "after the line, or the server waits for the end of the line",
-    ({ arrived, typed }) =>
-      plain(arrived) === `${typed}\n` &&
-      "a line end is sent that was not typed: fgets() and readline() keep the " +
-        "line's own, println() adds another",
-    ({ arrived, typed }) =>
-      arrived.trim() === typed.split(" ")[0] &&
-      'it reads words, and not lines: scanf("%s"), cin >> and next() end at a ' +
-        "blank; use fgets(), getline(), nextLine()",
     isStuck,
     ({ typed }) => BEYOND_ASCII.test(typed) && ENCODING,
-    ({ arrived, typed }) =>
-      !arrived.includes(typed.split(/\W/)[0]) &&
-      "it sends text of its own: send what is typed on standard input",
     () =>
-      "what is typed is changed, or not all is sent: send as many bytes as were " +
-      "read (zero bytes, too: no strlen()), until a write has taken all",
+      "what is sent is not what was typed: read lines of standard input, and no " +
+      "words; send as many bytes as were read (zero bytes, too: no strlen(), no " +
+      "sizeof), with nothing before or behind them, until a write has taken all",
   ],
 
   "print": [
@@ -140,8 +108,7 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
       replies.join("").includes("\n\n") && printed !== "" &&
       "it prints one line of several that come at once, or no empty line: make " +
         "one reader, before the loop, and print all that it gives",
-    ({ printed, closed, replies }) =>
-      closed && isPrinted(printed, replies) && TOO_LATE,
+    ({ printed, replies }) => isPrinted(printed, replies) && TOO_LATE,
     ({ typed, printed }) =>
       typed.length > MUCH && printed === "" &&
       "it reads no reply until all is sent, and both sides wait for ever once " +
@@ -150,7 +117,6 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
       typed.length > MUCH &&
       "it loses bytes, or waits for a reply while the server waits for it: send " +
         "and print, at the same time, as many bytes as each read gave",
-    inputError,
     ({ late, replies, printed }) =>
       late && !printed.includes(replies.at(-1)!.slice(0, 20)) &&
       "it ends, or closes the whole connection, at the end of its input: end the " +
@@ -173,16 +139,14 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
     () =>
       "it waits for more than came, or does not print it: readLine() waits for " +
       "\\n, read() may wait for a full buffer or for the end, printf() for a flush",
-    ({ printed }) => printed === "" && TOO_LATE, // if it was told already
+    isStuck, // if it was told already
   ],
 
   "print that alone": [
-    ({ printed }) =>
-      /b['"]/.test(printed) &&
-      "it prints bytes as Python shows them, b'...': decode() what was received",
     () =>
       "it prints more than the replies, or changes them (a prompt, a label, a " +
-      'line end, "null"): print what came, and prompts on standard error',
+      "line end, \"null\", b'...'): print what came as text, and prompts on " +
+      "standard error",
   ],
 
   "end input": [
@@ -194,7 +158,6 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
   ],
 
   "end": [
-    inputError,
     ({ code }) => code === undefined && UNSEEN,
     () =>
       "it ends with an error, or with another exit code than 0, although all went " +

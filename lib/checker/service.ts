@@ -24,10 +24,10 @@ export interface Step {
   meanwhile?: () => Promise<void>;
 }
 
-/** How a {@linkcode TestClient} reads. */
+/** How a {@linkcode TestConnection} reads. */
 export interface ReadOptions {
   /** Called before each read, which waits for it. @default not at all */
-  beforeRead?: () => Promise<unknown>;
+  beforeRead?: (connection: TestConnection) => Promise<unknown>;
   /** Bytes of a read, at most. @default 65536 */
   atMost?: number;
 }
@@ -43,7 +43,7 @@ export interface ConverseOptions extends ReadOptions {
 }
 
 /** What has come on a connection, and how it ended. */
-export type Reply = Pick<TestClient, "bytes" | "ending">;
+export type Reply = Pick<TestConnection, "bytes" | "ending">;
 
 /** A service under test. */
 export class Service extends Subject {
@@ -62,7 +62,7 @@ export class Service extends Subject {
   #patience: number;
   /** A reply that took longer than a timeout may still come, as far as is known. */
   #mayBeSlow = true;
-  readonly #clients = new Set<TestClient>();
+  readonly #clients = new Set<TestConnection>();
 
   /** Names a service; nothing is sent yet. */
   constructor(
@@ -78,7 +78,7 @@ export class Service extends Subject {
    * Connects a client, which is closed after the check if it is still open.
    * Throws {@linkcode NoConnection}.
    */
-  async connect(options: ReadOptions = {}): Promise<TestClient> {
+  async connect(options: ReadOptions = {}): Promise<TestConnection> {
     const connecting = connect(this.address, this.timeout);
     connecting.then(() => false, (error: NoConnection) => error.nothingListens)
       .then((hasEnded) => this.hasEnded = hasEnded);
@@ -88,7 +88,7 @@ export class Service extends Subject {
       throw new NoConnection("no answer in the time that was left");
     }
     const stop = this.stop.promise;
-    const client = new TestClient(connection, this.timeout, stop, options);
+    const client = new TestConnection(connection, this.timeout, stop, options);
     this.#clients.add(client);
     return client;
   }
@@ -106,7 +106,7 @@ export class Service extends Subject {
    * had come was right.
    */
   async #until(
-    client: TestClient,
+    client: TestConnection,
     condition: () => boolean,
     timeout = this.timeout,
     wanted?: Buffer,
@@ -291,8 +291,8 @@ export class Service extends Subject {
   }
 }
 
-/** A client of the service. It reads from the start, and keeps what comes. */
-export class TestClient {
+/** The checker's end of a connection. It reads from the start, and keeps what comes. */
+export class TestConnection {
   /** How the reply ended. */
   ending: Ending;
   /** Bytes that were sent. */
@@ -407,7 +407,7 @@ export class TestClient {
     let ending: Ending;
     try {
       while (ending === undefined) {
-        await beforeRead?.();
+        await beforeRead?.(this);
         const count = await this.connection.read(buffer);
         this.#pieces.push(buffer.slice(0, count ?? 0));
         this.count += count ?? 0;

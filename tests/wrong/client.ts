@@ -5,7 +5,7 @@
  *
  *     deno run --allow-net tests/wrong/client.ts FAULT PORT
  *
- * "none" is the one that they all are but for their fault.
+ * But for its fault each sends what is typed, and prints what comes.
  *
  * @module
  */
@@ -17,7 +17,6 @@ import { within } from "../../lib/parts/waits.ts";
 import { reads } from "../sockets.ts";
 
 const [fault = "", port = ""] = Deno.args;
-let inputEnded = false;
 
 function connect(): Promise<Deno.TcpConn> {
   return Deno.connect({ hostname: "127.0.0.1", port: Number(port) });
@@ -29,7 +28,6 @@ async function* typed(): AsyncGenerator<string> {
   for await (const bytes of Deno.stdin.readable) {
     yield Buffer.from(bytes).toString("latin1");
   }
-  inputEnded = true;
 }
 
 async function* came(socket: Deno.TcpConn): AsyncGenerator<string> {
@@ -111,27 +109,11 @@ const PRINTS: Record<string, (text: string) => string> = {
 // ------------------------------------------------------- wrong in what it does
 
 const FAULTS: Record<string, (socket: Deno.TcpConn) => Promise<unknown>> = {
-  "none": (socket) => Promise.all([send(socket), print(socket)]),
-
   async "sends one line and prints one reply"(socket) {
     for await (const text of typed()) {
       await write(socket, text.replace(/\n.*/s, "\n"));
       return await show((await came(socket).next()).value ?? "");
     }
-  },
-
-  async "sends at the end alone"(socket) {
-    const all = await Array.fromAsync(typed());
-    await Promise.all([
-      write(socket, all.join("")).then(() => socket.closeWrite()),
-      print(socket),
-    ]);
-  },
-
-  async "prints at the end alone"(socket) {
-    const replies = Array.fromAsync(came(socket));
-    await send(socket);
-    await show((await replies).join(""));
   },
 
   async "never ends its sending side"(socket) {
@@ -154,17 +136,6 @@ const FAULTS: Record<string, (socket: Deno.TcpConn) => Promise<unknown>> = {
   async "ends with exit code 1"(socket) {
     await Promise.all([send(socket), print(socket)]);
     Deno.exit(1);
-  },
-
-  async "takes an empty line for the end"(socket) {
-    const printing = print(socket);
-    for await (const text of typed()) {
-      const end = `\n${text}`.indexOf("\n\n");
-      await write(socket, end < 0 ? text : text.slice(0, end));
-      if (end >= 0) break;
-    }
-    await socket.closeWrite();
-    await printing;
   },
 
   "reads once for each line": (socket) =>
@@ -201,20 +172,12 @@ const FAULTS: Record<string, (socket: Deno.TcpConn) => Promise<unknown>> = {
     await print(socket);
   },
 
-  async "goes on when the server has closed"(socket) {
-    const sending = send(socket).catch(() => {});
-    await print(socket);
-    if (!inputEnded) await forEver();
-    await sending;
-  },
-
   "goes on after a reset": (socket) =>
     Promise.all([send(socket), print(socket)]).catch(forEver),
 };
 
 const NO_CONNECTION: Record<string, () => Promise<unknown>> = {
   "ends with 0 if nobody listens": () => Deno.exit(0),
-  "goes on if nobody listens": forEver,
 };
 
 // -------------------------------------------------------------------- program
