@@ -22,7 +22,7 @@ import {
   BlockList,
   connect,
   createServer,
-  Socket,
+  type Socket,
 } from "node:net";
 import { setTimeout } from "node:timers";
 import { parseArgs } from "node:util";
@@ -33,7 +33,7 @@ import {
   readOptions,
   wholeNumber,
 } from "./parts/command_line.ts";
-import { type Address, format } from "./parts/tcp.ts";
+import { type Address, CAN_RESET, format } from "./parts/tcp.ts";
 import { number } from "./parts/words.ts";
 
 const USAGE =
@@ -53,8 +53,6 @@ const SILENCE = 3000;
 const TOGETHER = 10;
 /** Half-close stays half-close, and small messages do not wait. */
 const AS_IT_IS = { allowHalfOpen: true, noDelay: true };
-/** Deno up to 2.7.9 cannot: there the other side's connection is closed. */
-const CAN_RESET = "resetAndDestroy" in Socket.prototype;
 
 /** Reads the command line. */
 function parse() {

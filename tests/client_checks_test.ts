@@ -204,6 +204,9 @@ const CAUSES: [cause: RegExp, expected: Expected, it: Partial<ClientCase>][] = [
     arrived: "null\n",
   }],
   [/another encoding/, "send", { arrived: "\0a\0 \0l\0i\0n\0e" }],
+  [/a length before the text/, "send", { arrived: "\0\x06a line" }],
+  [/buffer is sent whole/, "send", { arrived: "a line\n\0\0\0\0" }],
+  [/prints an object/, "print", { printed: "[B@1b6d3586\n" }],
   [/only at the end of input/, "send", {
     inputEnded: true,
     arrived: "a line\r\n",

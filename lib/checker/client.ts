@@ -74,13 +74,7 @@ export class Client extends Subject {
         { cause: script },
       );
     }
-    const session = new Session(
-      this,
-      script,
-      connection,
-      this.stop.promise,
-      answers,
-    );
+    const session = new Session(this, script, connection, answers);
     this.#open.defer(() => session.server.close());
     return session;
   }
@@ -121,11 +115,6 @@ export class Client extends Subject {
     const exit = await session.ends();
     if (exit?.code !== 0) breaks("end", "end");
     if (!this.printsAtOnce) breaks("interactive", "print");
-  }
-
-  /** Each check starts it anew. */
-  answers(): Promise<boolean> {
-    return Promise.resolve(true);
   }
 
   /** Kills it, with all that it has started, and closes its connection. */
@@ -169,19 +158,16 @@ export class Session implements ClientCase {
     private readonly client: Client,
     private readonly script: Script,
     connection: Deno.TcpConn,
-    stop: Promise<unknown>,
     answers: boolean,
   ) {
     script.ended.then(({ code }) => this.code = code);
-    let answered = 0;
     // A server that reads no more while it cannot write.
-    const answer = async ({ bytes, count, sending }: TestConnection) => {
-      const text = bytes.subarray(answered).toString();
-      answered = count;
-      if (text !== "") this.reply(text.toUpperCase());
-      await sending;
+    const answer = async (last?: Uint8Array) => {
+      if (last) this.reply(Buffer.from(last).toString().toUpperCase());
+      await this.server?.sending;
     };
-    this.server = new TestConnection(connection, client.timeout, stop, {
+    const { timeout, stop } = client;
+    this.server = new TestConnection(connection, timeout, stop.promise, {
       beforeRead: answers ? answer : undefined,
       // What is answered piece by piece is no text without end.
       atMost: 16 * 1024,
@@ -286,7 +272,9 @@ export class Session implements ClientCase {
   async finish(): Promise<void> {
     await this.endInput();
     this.close();
-    if (!await this.prints()) throw this.broken("print");
+    const printed = await this.prints();
+    await this.ends(this.client.timeout / 5);
+    if (!printed) throw this.broken("print");
     const all = lines(this.arrived).startsWith(lines(this.typed));
     if (!all) throw this.broken("send");
   }

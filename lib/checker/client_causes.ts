@@ -30,6 +30,7 @@ export type ClientCase =
  */
 export function isPrinted(printed: string, replies: string[]): boolean {
   const wanted = lines(replies.join(""));
+  if (printed.length < wanted.length) return false;
   let at = 0;
   for (const character of printed) {
     if (wanted.startsWith(character, at)) at += character.length;
@@ -76,6 +77,19 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
         'None, "", 0 bytes) before you send it, and leave the loop',
     ({ arrived }) => /^\0?([^\0]\0){3}/.test(arrived) && ENCODING,
     ({ arrived }) =>
+      arrived !== "" && arrived < "\t" &&
+      "it sends a length before the text (in Java writeUTF()), which is another " +
+        "protocol: send the bytes of the line, and its line end",
+    ({ arrived, typed }) =>
+      arrived.split("\0").length > typed.split("\0").length &&
+      !BEYOND_ASCII.test(typed) &&
+      "its buffer is sent whole: send only as many bytes as were read (strlen() " +
+        "or the count, and not sizeof)",
+    ({ printed }) =>
+      /\[B@|<Buffer|\bb['"]/.test(printed) &&
+      "it prints an object, and not its text: decode the bytes that were read " +
+        "(new String(bytes, 0, count), data.toString(), decode(), TextDecoder)",
+    ({ arrived }) =>
       arrived === "" &&
       "it sends nothing: read standard input, flush after each line (PrintWriter " +
         "and BufferedWriter keep it), and wait for no word of the server first",
@@ -99,8 +113,8 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
     ({ typed }) => BEYOND_ASCII.test(typed) && ENCODING,
     () =>
       "what is sent is not what was typed: read lines of standard input, and no " +
-      "words; send as many bytes as were read (zero bytes, too: no strlen(), no " +
-      "sizeof), with nothing before or behind them, until a write has taken all",
+      "words; send as many bytes as were read (zero bytes, too: no strlen()), " +
+      "with nothing before or behind them, until a write has taken all",
   ],
 
   "print": [
@@ -145,8 +159,7 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
   "print that alone": [
     () =>
       "it prints more than the replies, or changes them (a prompt, a label, a " +
-      "line end, \"null\", b'...'): print what came as text, and prompts on " +
-      "standard error",
+      'line end, "null"): print what came, and prompts on standard error',
   ],
 
   "end input": [
@@ -161,7 +174,8 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
     ({ code }) => code === undefined && UNSEEN,
     () =>
       "it ends with an error, or with another exit code than 0, although all went " +
-      "well: look at its standard error",
+      "well: look at its standard error (EOFError, NoSuchElementException: test " +
+      "for the end of the input)",
   ],
 };
 

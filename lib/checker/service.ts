@@ -26,8 +26,8 @@ export interface Step {
 
 /** How a {@linkcode TestConnection} reads. */
 export interface ReadOptions {
-  /** Called before each read, which waits for it. @default not at all */
-  beforeRead?: (connection: TestConnection) => Promise<unknown>;
+  /** Gets what came last; the next read waits for it. @default no wait */
+  beforeRead?: (last?: Uint8Array) => Promise<unknown>;
   /** Bytes of a read, at most. @default 65536 */
   atMost?: number;
 }
@@ -195,7 +195,7 @@ export class Service extends Subject {
   }
 
   /** Whether it answers a new client with anything at all. */
-  async answers(): Promise<boolean> {
+  override async answers(): Promise<boolean> {
     const client = await this.connect().catch(() => undefined);
     if (client === undefined) return false;
     client.send("hello\n");
@@ -407,7 +407,7 @@ export class TestConnection {
     let ending: Ending;
     try {
       while (ending === undefined) {
-        await beforeRead?.(this);
+        await beforeRead?.(this.#pieces.at(-1));
         const count = await this.connection.read(buffer);
         this.#pieces.push(buffer.slice(0, count ?? 0));
         this.count += count ?? 0;

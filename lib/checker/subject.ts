@@ -41,17 +41,17 @@ export abstract class Subject {
   /** The time of what is asked is over: nothing is waited for any more. */
   stopped = false;
   /** Settles when this time is over. */
-  protected stop: PromiseWithResolvers<undefined> = Promise.withResolvers<
-    undefined
-  >();
+  stop: PromiseWithResolvers<undefined> = Promise.withResolvers<undefined>();
 
   /** Takes the longest wait in which nothing moves: seconds. */
   constructor(readonly timeout: number) {}
 
   /** Finds out how it talks. Throws an error if it cannot be asked at all. */
   abstract meet(): Promise<void>;
-  /** Whether it can be asked any more. */
-  abstract answers(): Promise<boolean>;
+  /** Whether it can be asked any more: what each check starts anew can. */
+  answers(): Promise<boolean> {
+    return Promise.resolve(true);
+  }
   /** Closes all that was opened in order to ask. */
   protected abstract leave(): Promise<void>;
 

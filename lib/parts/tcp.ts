@@ -170,7 +170,8 @@ export async function resetHere(
 }
 
 /** Deno's own sockets cannot choose to reset; those of `node:net` can. */
+export const CAN_RESET: boolean = "resetAndDestroy" in Socket.prototype;
+
 function needsReset(): void {
-  if ("resetAndDestroy" in Socket.prototype) return;
-  throw new TypeError("needs Deno 2.7.14");
+  if (!CAN_RESET) throw new TypeError("needs Deno 2.7.14");
 }
