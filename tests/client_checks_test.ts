@@ -31,8 +31,9 @@ def send():
         s.sendall(line.encode())
     s.shutdown(socket.SHUT_WR)
 threading.Thread(target=send, daemon=True).start()
+screen = open(1, "w") # as print() does, whatever PYTHONUNBUFFERED says
 for reply in s.makefile():
-    print(reply, end="")`;
+    screen.write(reply)`;
 
 /** A client, and what the checks have to say of it. */
 interface Row {
