@@ -91,7 +91,8 @@ export const clientChecks: Check<Client>[] = [
   },
   {
     name: "server-closes",
-    promise: "the server closes first: after one more line the client ends",
+    promise:
+      "the server closes: the client ends after a line or the end of input",
     async run(client) {
       const session = await client.start();
       await session.say(["hello, number 7391\n"]);
@@ -105,7 +106,8 @@ export const clientChecks: Check<Client>[] = [
   },
   {
     name: "server-resets",
-    promise: "the server resets: after one more line the client ends",
+    promise:
+      "the server resets: the client ends after a line or the end of input",
     async run(client) {
       const script = await client.startAlone(true);
       for (const line of ["a line\n", "too late\n"]) {
