@@ -233,11 +233,12 @@ export class Service extends Subject {
     const come = () => client.count >= wanted.length;
     for (const { send, reply, meanwhile } of steps) {
       client.send(send);
-      const text = Buffer.from(reply).toString("latin1"); // a character is a byte
-      const inItsLines = options.exactLineEnds
-        ? text
-        : text.replaceAll("\n", this.lineEnd);
-      wanted = Buffer.concat([wanted, Buffer.from(inItsLines, "latin1")]);
+      let bytes = Buffer.from(reply);
+      if (this.lineEnd !== "\n" && !options.exactLineEnds) {
+        const text = bytes.toString("latin1"); // a character is a byte
+        bytes = Buffer.from(text.replaceAll("\n", this.lineEnd), "latin1");
+      }
+      wanted = Buffer.concat([wanted, bytes]);
       if (
         waits && this.answersAtOnce &&
         !await this.#until(client, come, this.#patience, wanted)
@@ -245,7 +246,7 @@ export class Service extends Subject {
         waits = false;
         if (wanted.length < 1000) late = client.reply; // a long one is slow
         // It may still come at the end. The next late one is not waited for as long.
-        this.#patience = this.timeout / 5;
+        if (!this.stopped) this.#patience = this.timeout / 5;
       }
       if (waits) await meanwhile?.();
     }
