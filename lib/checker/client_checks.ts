@@ -33,6 +33,25 @@ export const clientChecks: Check<Client>[] = [
   first("end-of-input", "at the end of input the server learns of it (FIN)"),
   first("end", "it ends when the server has closed, with exit code 0"),
   {
+    name: "nobody-listens",
+    promise: "nobody listens: it ends with another exit code than 0",
+    oneReply: true,
+    async run(client) {
+      const script = await client.startAlone();
+      const exit = await client.wait(script.ended, 3 * client.timeout);
+      if (exit && exit.code !== 0) {
+        const isTrace = /^Exception in|^Traceback|^\s+at /m.test(exit.stderr);
+        return isTrace ? "with a stack trace, no plain line" : undefined;
+      }
+      throw new Broken(
+        "no answer to connect()",
+        exit ? "exit code 0" : "it still runs",
+        "test what connect() gives, or catch its error: say why on standard " +
+          "error, and end with exit(1)",
+      );
+    },
+  },
+  {
     name: "conversation",
     promise: "line after line is sent, and each reply printed, in order",
     run: says(["line 1\n", "line 2\n", "line 3\n"]),
@@ -120,25 +139,6 @@ export const clientChecks: Check<Client>[] = [
         "typed two lines and the end of input; reset after the first",
         "it still runs",
         UNSEEN,
-      );
-    },
-  },
-  {
-    name: "nobody-listens",
-    promise: "nobody listens: it ends with another exit code than 0",
-    oneReply: true,
-    async run(client) {
-      const script = await client.startAlone();
-      const exit = await client.wait(script.ended, 3 * client.timeout);
-      if (exit && exit.code !== 0) {
-        const isTrace = /^Exception in|^Traceback|^\s+at /m.test(exit.stderr);
-        return isTrace ? "with a stack trace, no plain line" : undefined;
-      }
-      throw new Broken(
-        "no answer to connect()",
-        exit ? "exit code 0" : "it still runs",
-        "test what connect() gives, or catch its error: say why on standard " +
-          "error, and end with exit(1)",
       );
     },
   },
