@@ -25,12 +25,12 @@
 async function main(options: Options): Promise<void> {
   const clientSocket = await connect(options); // active open
   const [whyNotSent] = await Promise.all([
-    send(clientSocket).catch(reasonOrThrow), // receive() still prints replies
+    send(clientSocket).catch(reasonOrThrow), // receive() goes on
     receive(clientSocket),
   ]);
   if (whyNotSent) failLost(clientSocket.remoteAddr, whyNotSent);
   clientSocket.close(); // all is sent, and the server has closed
-  Deno.exit(0); // also if a pause() is not over
+  Deno.exit(0); // even if a pause() is still running
 }
 
 /** How long a connection may take, a choice: milliseconds. */
@@ -99,8 +99,8 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
     await print(buffer.subarray(0, count));
   }
   serverClosed = true;
-  // send() may be waiting for the keyboard, and would not see it. The half second, a
-  // choice, is for an input that ends just after the server has closed.
+  // send() may be waiting for the keyboard, and would not see it. If the input ends
+  // within half a second, a choice, all is well, and main() ends the process first.
   pause(500).then(() => failLost(clientSocket.remoteAddr, CLOSED_EARLY));
 }
 
@@ -122,7 +122,10 @@ async function print(bytes: Uint8Array): Promise<void> {
 // ------------------------------------------------------- a server that is silent
 // Without this, a person who has sent all waits, and is not told what for.
 
-/** For how long the client has waited for the server: milliseconds. */
+/**
+ * For how long the client has waited for the server: milliseconds. While it waits for
+ * the screen this is -Infinity, and 500 more change nothing.
+ */
 let silence = 0;
 
 /** Says, once, that the server says nothing and does not close its side. */

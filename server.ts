@@ -453,7 +453,7 @@ const logLines = new WritableStream<string>({
     const text = lost > 0 ? `${lost} lines lost\n${line}\n` : `${line}\n`;
     // A pipe takes a text as short as this one whole, or refuses it.
     const writing = Deno.stdout.write(encoder.encode(text));
-    await writing.catch(() => lostLines += lost + 1);
+    await writing.catch(() => lostLines += lost + 1); // this line, and its count
   },
 }, { highWaterMark: 1000 }).getWriter();
 

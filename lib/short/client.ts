@@ -9,8 +9,8 @@ const port = Number(Deno.args[0] ?? 6789); // the first argument, or 6789
 // server is on another machine, write the address of that machine.
 const clientSocket = await Deno.connect({ hostname: "127.0.0.1", port });
 
-// Both at the same time, until both have ended: replies come while there is more to
-// send.
+// Both at the same time, because replies come while there is more to send. This line
+// waits until both have ended.
 await Promise.all([send(), receive()]);
 clientSocket.close();
 

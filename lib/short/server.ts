@@ -13,7 +13,8 @@
 // Only this machine reaches 127.0.0.1. For clients on other machines write "0.0.0.0".
 const hostname = "127.0.0.1";
 const port = Number(Deno.args[0] ?? 6789); // the first argument, or 6789
-// Passive open: the welcome socket waits for all clients.
+// Passive open: listen() makes the welcome socket, a TCP socket with this address and
+// port. It waits for all clients.
 const welcomeSocket = Deno.listen({ hostname, port });
 console.log(`listening on ${hostname}:${port}`);
 
@@ -25,12 +26,11 @@ while (true) {
     const connectionSocket = await welcomeSocket.accept();
     serve(connectionSocket); // no await: the next client need not wait
   } catch {
-    // Only accept() can fail here, as serve() catches its own errors, and whatever the
-    // reason is, the server has to go on. The system connects a client before accept()
-    // takes it: the client may have reset its connection in between. Or the system has
-    // no more sockets for this process: then a client has to leave first, and a loop
-    // without a pause would only take the processor's time. setTimeout() calls
-    // resolve() after 1 ms, which ends the await.
+    // Only accept() can fail here, and the server has to go on. The system connects a
+    // client before accept() takes it: the client may have reset its connection in
+    // between. Or the system has no more sockets for this process: then a client has to
+    // leave first, and a loop without a pause would only take the processor's time.
+    // setTimeout() calls resolve() after 1 ms, which ends the await.
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
 }
@@ -57,8 +57,9 @@ async function serve(connectionSocket: Deno.TcpConn) {
       }
     }
   } catch {
-    // This connection has failed: its client has reset it, for example. Nobody is
-    // left to answer, and an error that is not caught would end the whole server.
+    // read() or write() has failed: the client has reset the connection, for example.
+    // (An error of read() comes through the pipe, like its bytes.) Nobody is left to
+    // answer, and an error that is not caught would end the whole server.
     // (While you change this function, print the error here: it may be your own.)
   } finally {
     connectionSocket.close(); // in any case
@@ -71,7 +72,7 @@ async function serve(connectionSocket: Deno.TcpConn) {
 function bytesFrom(connectionSocket: Deno.TcpConn) {
   const buffer = new Uint8Array(64 * 1024); // a choice: read() gives no more than this
   return new ReadableStream({
-    async pull(controller) { // called for the next bytes, when the last call has ended
+    async pull(controller) { // called when the pipe has room, and one call at a time
       const count = await connectionSocket.read(buffer); // waits until bytes come
       // At the end of file, the client's half-close, this stream ends.
       if (count === null) controller.close();
