@@ -10,7 +10,7 @@
 
 import { Buffer } from "node:buffer";
 import { setTimeout as pause } from "node:timers/promises";
-import { DECODER, FULL_BUFFER, NEVER_CLOSES } from "./causes.ts";
+import { CLOSED, DECODER, FULL_BUFFER, NEVER_CLOSES } from "./causes.ts";
 import type { ConverseOptions, Service, Step } from "./service.ts";
 import { Broken } from "./subject.ts";
 import { reset } from "../parts/tcp.ts";
@@ -360,9 +360,13 @@ export const checks: Check[] = [
         "the end of input came instead of a line, and the server took it for " +
           "one: readLine() gives null, recv() and read() give 0 bytes; test it",
       );
-      if (client.count === 0 && client.ending === "closed") return;
-      const ifShort = client.ending ? "" : NEVER_CLOSES;
-      throw await service.wrong(client.reply, [""], "", { ifShort });
+      if (client.count > 0) throw await service.wrong(client.reply, [""], "");
+      if (client.ending === "closed") return;
+      throw new Broken(
+        "nothing, then the end of input",
+        client.ending ? "a reset" : `no close in ${service.timeout} s`,
+        client.ending ? CLOSED : NEVER_CLOSES,
+      );
     },
   },
   {
@@ -459,7 +463,7 @@ async function survives(service: Service, sent: string, usualCause: string) {
 async function leaveUnread(service: Service): Promise<void> {
   const client = await service.connect({
     // It reads once, and never again.
-    beforeRead: async () => client.count > 0 && await new Promise(() => {}),
+    beforeRead: async (last) => last && await new Promise(() => {}),
     atMost: 6,
   });
   client.send("hello\n".repeat(10_000));

@@ -57,22 +57,18 @@ export async function connect(
   timeout: number,
 ): Promise<Deno.TcpConn> {
   const connecting = Deno.connect(address);
-  let why = `no answer in ${timeout} s`;
-  let cause: unknown;
-  try {
-    const connection = await within(timeout, connecting);
-    if (connection) return connection;
-    connecting.then((late) => late.close(), () => {});
-  } catch (error) {
-    if (error instanceof Deno.errors.ConnectionRefused) {
+  const connection = await within(timeout, connecting).catch((cause) => {
+    if (cause instanceof Deno.errors.ConnectionRefused) {
       throw new NoConnection("nothing listens there", true);
     }
-    why = error instanceof Deno.errors.NotCapable
+    const why = cause instanceof Deno.errors.NotCapable
       ? "no permission to connect; run this program with --allow-net"
-      : (error as Error).message;
-    cause = error;
-  }
-  throw new NoConnection(why, false, { cause });
+      : cause.message;
+    throw new NoConnection(why, false, { cause });
+  });
+  if (connection) return connection;
+  connecting.then((late) => late.close(), () => {});
+  throw new NoConnection(`no answer in ${timeout} s`);
 }
 
 /** Writes all of the bytes, however many a single write takes. */
@@ -158,6 +154,7 @@ export async function resetHere(
 ): Promise<AsyncDisposable & { readonly address: Address }> {
   needsReset();
   const server = createServer((socket) => {
+    socket.on("error", () => {}); // the client was quicker
     if (on === "connect") socket.resetAndDestroy();
     else socket.on("data", () => socket.resetAndDestroy());
   });
