@@ -12,7 +12,7 @@ import {
 } from "../lib/checker/client_causes.ts";
 import { clientChecks } from "../lib/checker/client_checks.ts";
 import { conformClient, type Report } from "../lib/conformance.ts";
-import { type Exit, run, Script } from "../lib/parts/process.ts";
+import { run, Script } from "../lib/parts/process.ts";
 import { within } from "../lib/parts/waits.ts";
 import { freePort, has, PEERS } from "./machine.ts";
 import { OTHER_CLIENTS } from "./other_clients.ts";
@@ -261,6 +261,7 @@ Deno.test("client checks - a cause for each kind of fault", () => {
 Deno.test("client checks - what cannot be asked is one clear line", async (t) => {
   const rows: [typed: string, says: RegExp, code: number, may?: string[]][] = [
     ["--", /needs a command behind --/, 2],
+    ["nc -- nc PORT", /'nc'/, 2],
     ["-- nc 127.0.0.1", /write PORT in the command/, 2],
     ["--only uppercase -- nc PORT", /"uppercase" is no check/, 2],
     ["-- no-such-program PORT", /no-such-program/, 1],
@@ -269,7 +270,7 @@ Deno.test("client checks - what cannot be asked is one clear line", async (t) =>
   ];
   for (const [typed, says, code, permissions] of rows) {
     await t.step(typed, async () => {
-      const exit = await check(typed.split(" "), permissions);
+      const exit = await run(start(typed.split(" "), permissions));
       expectExit(exit, { code, stdout: "", stderr: /^conformance: [^\n]*\n$/ });
       assert.match(exit.stderr, says);
     });
@@ -281,33 +282,46 @@ Deno.test("client checks - a port that is fixed, one verdict as lib/README.md sh
   const port = `${freePort()}`;
   const options = "--only line --only conversation";
   const wrong = ["tests/wrong/client.ts", "loses line ends", port];
-  const { code, stdout } = await check(
-    ["--port", port, ...options.split(" "), "--", ...DENO, ...wrong],
+  const { code, stdout } = await run(
+    start(["--port", port, ...options.split(" "), "--", ...DENO, ...wrong]),
   );
   assert(page.includes(stdout), stdout);
   assert.equal(code, 1);
 });
 
-Deno.test("client checks - nothing that a client has started is left", {
-  ignore: !has("bash"),
-}, async () => {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr;
-  const script =
-    'sleep 1000 <> /dev/tcp/127.0.0.1/$0 > /dev/null 2>&1 & exec "$@"';
-  const client = [...DENO, CLIENT, "--port", "PORT"];
-  const command = ["bash", "-c", script, `${port}`, ...client];
-  await check(["--only", "line", "--", ...command]);
-  using connection = await listener.accept();
-  const ended = await within(20, connection.read(new Uint8Array(1)));
-  assert.equal(ended, null, "the client's own child still runs");
-});
+Deno.test(
+  "client checks - nothing that a client has started is left, nor if the checker is stopped",
+  {
+    ignore: !has("bash"),
+  },
+  async () => {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr;
+    const script =
+      'sleep 1000 <> /dev/tcp/127.0.0.1/$0 > /dev/null 2>&1 & exec "$@"';
+    const right = [...DENO, CLIENT, "--port", "PORT"];
+    for (const client of [right, ["sleep", "1000"]]) {
+      const command = ["bash", "-c", script, `${port}`, ...client];
+      await using checker = start([
+        "--port=1234",
+        "--only=line",
+        "--",
+        ...command,
+      ]);
+      using connection = await listener.accept();
+      if (client !== right) checker.kill("SIGTERM");
+      await checker.exit();
+      const ended = await within(20, connection.read(new Uint8Array(1)));
+      assert.equal(ended, null, "the client's own child still runs");
+    }
+  },
+);
 
-/** Runs the program with a client, from the top folder. */
-function check(
+/** Starts the program with a client, from the top folder. */
+function start(
   args: string[],
   permissions = ["--allow-net", "--allow-run"],
-): Promise<Exit> {
+): Script {
   const options = { args: ["--client", ...args], permissions, cwd: ROOT };
-  return run(Script.start(join(ROOT, "lib/conformance.ts"), options));
+  return Script.start(join(ROOT, "lib/conformance.ts"), options);
 }

@@ -23,6 +23,11 @@ import {
 import { TestConnection } from "./service.ts";
 import { Broken, Subject } from "./subject.ts";
 
+/** What ends this program, and its client with it. Windows has no SIGTERM. */
+const SIGNALS: Deno.Signal[] = Deno.build.os === "windows"
+  ? ["SIGINT"]
+  : ["SIGINT", "SIGTERM"];
+
 /** A client under test. */
 export class Client extends Subject {
   /**
@@ -63,16 +68,13 @@ export class Client extends Subject {
       this.stop.promise,
     ]);
     if (connection === undefined) {
+      const [program] = this.command;
       const says = said(script.stderr || script.stdout);
-      throw new NoConnection(
-        `${
-          this.command[0]
-        } made no connection to port ${port}${says}; give it ` +
-          "PORT as its port, or --port the port that stands in its text; it has " +
-          "to connect before it reads what is typed",
-        false,
-        { cause: script },
-      );
+      const why =
+        `${program} made no connection to port ${port}${says}; give ` +
+        "it PORT as its port, or --port the port that stands in its text; it " +
+        "has to connect before it reads what is typed";
+      throw new NoConnection(why, false, { cause: script });
     }
     const session = new Session(this, script, connection, answers);
     this.#open.defer(() => session.server.close());
@@ -128,12 +130,13 @@ export class Client extends Subject {
     const command = this.command.map((part) =>
       part.replace(/\bPORT\b/g, `${port}`)
     );
-    const script = this.#open.use(Script.command(command, { group: true }));
-    // Ctrl-C reaches this program alone: the client has a group of its own.
+    // A signal reaches this program alone: the client has a group of its own.
     const stop = () => this.leave().finally(() => Deno.exit(130));
-    Deno.addSignalListener("SIGINT", stop);
-    this.#open.defer(() => Deno.removeSignalListener("SIGINT", stop));
-    return script;
+    for (const signal of SIGNALS) {
+      Deno.addSignalListener(signal, stop);
+      this.#open.defer(() => Deno.removeSignalListener(signal, stop));
+    }
+    return this.#open.use(Script.command(command, { group: true }));
   }
 }
 
