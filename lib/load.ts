@@ -137,6 +137,7 @@ export async function messages(
       start = now;
     }
   });
+  if (times.length === 0) throw new Error(`no whole reply within ${seconds} s`);
   const sorted = Float64Array.from(times).sort();
   const microseconds = (part: number) =>
     1000 * (sorted[Math.floor(part * sorted.length)] ?? NaN);

@@ -64,12 +64,13 @@ function parse() {
     },
   });
   if (values.help) help(USAGE);
-  // PORT, HOST:PORT or [IPV6]:PORT.
-  const [, host, toPort] = values.to.match(/^(?:\[?(.*?)\]?:)?([^:]*)$/s)!;
+  // PORT, HOST:PORT or [IPV6]:PORT. Anything else is no port.
+  const pattern = /^(?:(?:\[(.*)\]|([^:]*)):)?([^:]*)$/;
+  const [, ipv6, host, toPort = values.to] = values.to.match(pattern) ?? [];
   return {
     port: wholeNumber("--port", values.port, 0, 65535),
     to: {
-      hostname: host || HOSTNAME,
+      hostname: ipv6 || host || HOSTNAME,
       port: wholeNumber("--to", toPort, 1, 65535),
     },
   };

@@ -39,6 +39,7 @@ const MISTAKES: [program: string, typed: string, says: string][] = [
   [WATCH, "--to=7000", "127.0.0.1:7000 is where watch itself listens"],
   [WATCH, "--to=localhost:7000", "is where watch itself listens"],
   [WATCH, "--to=[::ffff:127.0.0.1]:7000", "is where watch itself listens"],
+  [WATCH, "--to=::1", 'from 1 to 65535, not "::1"'],
   [WATCH, "--to=a:b", 'from 1 to 65535, not "b"'],
   [COMPARE, "--programs=server.ts,nod", '"nod"'],
   [COMPARE, "--load=bulky", '"bulky"'],
@@ -85,11 +86,12 @@ Deno.test("usage - --help goes to standard output, with all options and no other
   }
 });
 
-Deno.test({
-  name:
-    "compare - says on a terminal what runs and how much is left, in a pipe nothing",
-  ignore: !has("nc") || !has("python3"),
-  async fn() {
+Deno.test(
+  "compare - says what runs and how much is left, on a terminal alone",
+  {
+    ignore: !has("nc") || !has("python3"),
+  },
+  async () => {
     // The rows that this leaves for servers have no program: no table is printed.
     const args = ["--load=first", "--programs=nc", "--rounds=1"];
     const piped = await type(COMPARE, args);
@@ -98,4 +100,4 @@ Deno.test({
     const shown = await type(COMPARE, args, TERMINAL);
     assert.match(shown.stdout, /first reply: ms, nc; measurements left: 1\r/);
   },
-});
+);
