@@ -17,6 +17,7 @@ import { ACCEPT_LOOP, ENDED } from "./checker/causes.ts";
 import {
   COMMON,
   fail,
+  help,
   messageOf,
   noService,
   readAddress,
@@ -137,7 +138,8 @@ async function askAll<T extends Subject>(
       await subject.during(share(), () => subject.answers())
         .catch(() => true) || // late, but it answers
       subject.stopped; // there was no time
-    const isSilent = found.came?.startsWith("nothing, then silence");
+    const isSilent = /^(nothing|0 bytes, wanted \S+), then silence/
+      .test(found.came ?? "");
     if (!answers && isSilent && subject.served > 0) {
       found.usualCause = ACCEPT_LOOP;
     }
@@ -165,13 +167,11 @@ async function askAll<T extends Subject>(
  * that was not to be found out.
  */
 function verdict(report: Report, levels: Level[]): boolean | null {
-  const outcomes = report.results.filter(({ level }) => levels.includes(level))
-    .map(({ outcome }) => outcome);
-  const isBroken = outcomes.some((outcome) =>
-    outcome === "broken" || outcome === "not meant"
-  );
+  const deciding = report.results.filter(({ level }) => levels.includes(level));
+  const outcomes = new Set(deciding.map(({ outcome }) => outcome));
+  const isBroken = outcomes.has("broken") || outcomes.has("not meant");
   if (isBroken || report.noAnswerSince) return false;
-  return outcomes.every((outcome) => outcome === "kept") ? true : null;
+  return outcomes.isSubsetOf(new Set(["kept"])) ? true : null;
 }
 
 /** Asks for one promise, in so many milliseconds. */
@@ -194,12 +194,9 @@ async function ask<T extends Subject>(
     if (thrown instanceof TypeError || noConnection && thrown.cause) {
       return { outcome: "not asked", reason };
     }
+    const cause = subject.hasEnded ? ENDED : ACCEPT_LOOP;
     const error = noConnection
-      ? new Broken(
-        "a request to connect",
-        reason,
-        subject.hasEnded ? ENDED : ACCEPT_LOOP,
-      )
+      ? new Broken("a request to connect", reason, cause)
       : thrown;
     // A mistake in a check of your own has a message alone.
     const { sent, came = reason, usualCause } = error as Broken;
@@ -330,9 +327,7 @@ service or client. 2: wrong usage. 3: none is broken, but not all could be asked
  */
 export async function main(list: Check[] = checks): Promise<never> {
   const options = readOptions("conformance", () => parse(list));
-  const { address, client, command, isAsked, timeout, json } = options;
-  const all: Check<never>[] = client ? clientChecks : list;
-  const asked = all.filter(isAsked);
+  const { address, client, command, asked, timeout, json } = options;
   const width = Math.max(...asked.map((check) => check.name.length));
   if (options.list) {
     for (const { name, level = "required", promise } of asked) {
@@ -344,13 +339,10 @@ export async function main(list: Check[] = checks): Promise<never> {
     const onResult = (result: Result, report: Report) => {
       if (!json) print(result, report, width);
     };
-    const how = { timeout, onResult };
+    const how = { checks: asked, timeout, onResult };
     const report = client
-      ? await conformClient(command, address, {
-        ...how,
-        checks: clientChecks.filter(isAsked),
-      })
-      : await conform(address, { ...how, checks: list.filter(isAsked) });
+      ? await conformClient(command, address, how)
+      : await conform(address, how);
     const ok = verdict(report, options.strict ? LEVELS : ["required"]);
     if (json) console.log(JSON.stringify({ ...report, ok }, null, 2));
     else printSummary(report, options, ok);
@@ -364,8 +356,10 @@ export async function main(list: Check[] = checks): Promise<never> {
 
 /** Reads the options, or ends the process after help. */
 function parse(list: Check[]) {
-  const { values, positionals: command } = parseArgs({
-    allowPositionals: Deno.args.includes("--client"),
+  const end = Deno.args.indexOf("--"); // behind it is a client's command
+  const command = end < 0 ? [] : Deno.args.slice(end + 1);
+  const { values } = parseArgs({
+    args: end < 0 ? Deno.args : Deno.args.slice(0, end),
     options: {
       ...COMMON,
       port: { type: "string", short: "p" },
@@ -377,10 +371,7 @@ function parse(list: Check[]) {
       json: { type: "boolean", default: false },
     },
   });
-  if (values.help) {
-    console.log(USAGE);
-    Deno.exit(0);
-  }
+  if (values.help) help(USAGE);
   const { only, client, port } = values;
   const all: Check<never>[] = client ? clientChecks : list;
   const unknown = only.find((name) => all.every((one) => one.name !== name));
@@ -389,6 +380,7 @@ function parse(list: Check[]) {
       `--only ${JSON.stringify(unknown)} is no check; --list shows them`,
     );
   }
+  if (end >= 0 && !client) throw new Error("a command needs --client");
   if (client && !values.list) {
     if (command.length === 0) {
       throw new Error(
@@ -409,8 +401,7 @@ function parse(list: Check[]) {
     address,
     command,
     timeout: wholeNumber("--timeout", values.timeout, 1, 3600),
-    isAsked: ({ name }: { name: string }) =>
-      only.length === 0 || only.includes(name),
+    asked: all.filter(({ name }) => only.length === 0 || only.includes(name)),
   };
 }
 

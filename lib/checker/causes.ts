@@ -366,11 +366,7 @@ export function usualCause(it: Case, told: Set<string>): string {
  * The first cause that fits. One fault is likelier than two: a cause that fits
  * and was told is preferred.
  */
-export function likeliest<T>(
-  rows: Row<T>[],
-  it: T,
-  told: Set<string>,
-): string {
+export function likeliest<T>(rows: Row<T>[], it: T, told: Set<string>): string {
   const fitting = rows.map((row) => row(it))
     .filter((cause) => typeof cause === "string");
   return fitting.find((cause) => told.has(cause)) ?? fitting[0];

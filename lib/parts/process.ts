@@ -70,13 +70,6 @@ class Collected {
   async until(condition: () => boolean): Promise<void> {
     while (!condition() && await this.#more.promise);
   }
-
-  /** Waits until the text matches; null if it ends without. */
-  async match(pattern: RegExp): Promise<RegExpMatchArray | null> {
-    const match = () => this.bytes.toString().match(pattern);
-    await this.until(() => match() !== null);
-    return match();
-  }
 }
 
 /**
@@ -89,18 +82,15 @@ export class Script implements AsyncDisposable {
   readonly pid: number;
   /** Settles when it has ended, and its output, too. */
   readonly ended: Promise<Exit>;
-  readonly #name: string;
-  readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
   readonly #stdout: Collected;
   readonly #stderr: Collected;
 
-  readonly #group: boolean;
-
-  private constructor(name: string, child: Deno.ChildProcess, group: boolean) {
-    this.#name = name;
-    this.#child = child;
-    this.#group = group;
+  private constructor(
+    private readonly name: string,
+    private readonly child: Deno.ChildProcess,
+    private readonly group: boolean,
+  ) {
     this.pid = child.pid;
     this.#input = child.stdin.getWriter();
     this.#stdout = new Collected(child.stdout);
@@ -139,11 +129,6 @@ export class Script implements AsyncDisposable {
     return this.#stdout.bytes.toString();
   }
 
-  /** The same as bytes. */
-  get bytes(): Uint8Array {
-    return this.#stdout.bytes;
-  }
-
   /** Bytes of its standard output so far. */
   get count(): number {
     return this.#stdout.count;
@@ -169,18 +154,17 @@ export class Script implements AsyncDisposable {
     return this.#match(this.#stderr, pattern);
   }
 
-  async #match(
-    stream: Collected,
-    pattern: RegExp,
-  ): Promise<RegExpMatchArray> {
-    const match = await within(30, stream.match(pattern));
-    if (match) return match;
-    const why = match === null ? "ended" : "waited half a minute";
+  async #match(stream: Collected, pattern: RegExp): Promise<RegExpMatchArray> {
+    const match = () => stream.bytes.toString().match(pattern);
+    const ended = stream.until(() => match() !== null).then(() => "ended");
+    const why = await within(30, ended) ?? "waited half a minute";
+    const found = match();
+    if (found) return found;
     throw this.#error(`${why} without ${pattern}`);
   }
 
   #error(what: string): Error {
-    return new Error(`${this.#name} ${what}:\n${this.stdout}${this.stderr}`);
+    return new Error(`${this.name} ${what}:\n${this.stdout}${this.stderr}`);
   }
 
   /** Writes to its standard input. */
@@ -195,15 +179,15 @@ export class Script implements AsyncDisposable {
 
   /** Sends it a signal. @default "SIGTERM" */
   kill(signal: Deno.Signal = "SIGTERM"): void {
-    if (this.#group) Deno.kill(-this.pid, signal);
-    else this.#child.kill(signal);
+    if (this.group) Deno.kill(-this.pid, signal);
+    else this.child.kill(signal);
   }
 
   async #end(): Promise<Exit> {
-    const { code } = await this.#child.status;
+    const { code } = await this.child.status;
     await Promise.all([this.#stdout.ended, this.#stderr.ended]);
-    const { stdout, bytes, stderr } = this;
-    return { code, stdout, bytes, stderr };
+    const { stdout, stderr } = this;
+    return { code, stdout, bytes: this.#stdout.bytes, stderr };
   }
 
   /** Waits until it has ended; throws if it still runs after a minute. */

@@ -52,9 +52,7 @@ export function difference(
   let at = 0;
   while (at < came.length && came[at] === wanted[at]) at++;
   while (at > 0 && (wanted[at]! & 0xc0) === 0x80) at--; // its character's first
-  const [here, there] = [came, wanted].map((bytes) =>
-    excerpt(bytes.subarray(at))
-  );
+  const [here, there] = [came, wanted].map((all) => excerpt(all.subarray(at)));
   return `from byte ${number(before + at + 1)} on it is ${here}, not ${there}`;
 }
 
