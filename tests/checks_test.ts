@@ -8,7 +8,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { checks, conform, type Report } from "../lib/conformance.ts";
 import { listening, Script } from "../lib/parts/process.ts";
 import { within } from "../lib/parts/waits.ts";
-import { has, PEERS } from "./machine.ts";
+import { has, PEERS, testSteps } from "./machine.ts";
 import { serveHere, serveRight, writeText } from "./sockets.ts";
 
 const DENO = [Deno.execPath(), "run", "--allow-net"];
@@ -240,26 +240,15 @@ async function judge(row: Row): Promise<void> {
   }
 }
 
-Deno.test({
-  name: "checks - a right server in any language keeps them all, and a wrong " +
-    "one breaks just those of its fault",
-  sanitizeExit: false, // which would have one step at a time
-  async fn(t) {
-    // Eight at a time: most of what they take is waiting.
-    const next = [...ORDINARY, ...WRONG].values();
-    await Promise.all(Array.from({ length: 8 }, async () => {
-      for (const row of next) {
-        const [program] = row.command;
-        await t.step({
-          name: row.name,
-          ignore: program !== DENO[0] && !has(program),
-          sanitizeExit: false,
-          fn: () => judge(row),
-        });
-      }
-    }));
-  },
-});
+testSteps(
+  "checks - a right server in any language keeps them all, and a wrong one breaks just those of its fault",
+  8,
+  [...ORDINARY, ...WRONG].map((row) => ({
+    name: row.name,
+    ignore: row.command[0] !== DENO[0] && !has(row.command[0]),
+    fn: () => judge(row),
+  })),
+);
 
 Deno.test("checks - each of them finds a wrong server", () => {
   const found = [...ORDINARY, ...WRONG].map(({ breaks }) => breaks).join(" ");

@@ -14,7 +14,7 @@ import { clientChecks } from "../lib/checker/client_checks.ts";
 import { conformClient, type Report } from "../lib/conformance.ts";
 import { run, Script } from "../lib/parts/process.ts";
 import { within } from "../lib/parts/waits.ts";
-import { freePort, has, PEERS } from "./machine.ts";
+import { freePort, has, PEERS, testSteps } from "./machine.ts";
 import { OTHER_CLIENTS } from "./other_clients.ts";
 import { CLIENT, expectExit, ROOT } from "./pair.ts";
 
@@ -148,27 +148,15 @@ async function judge(row: Row): Promise<void> {
   }
 }
 
-Deno.test({
-  name:
-    "client checks - a right client in any language keeps them all, and a " +
-    "wrong one breaks just those of its fault",
-  sanitizeExit: false, // which would have one step at a time
-  async fn(t) {
-    // Twelve at a time: most of what they take is waiting.
-    const next = [...Object.entries(ORDINARY), ...WRONG].values();
-    await Promise.all(Array.from({ length: 12 }, async () => {
-      for (const [name, row] of next) {
-        const [program] = row.command;
-        await t.step({
-          name,
-          ignore: program !== DENO[0] && !has(program),
-          sanitizeExit: false,
-          fn: () => judge(row),
-        });
-      }
-    }));
-  },
-});
+testSteps(
+  "client checks - a right client in any language keeps them all, and a wrong one breaks just those of its fault",
+  12,
+  [...Object.entries(ORDINARY), ...WRONG].map(([name, row]) => ({
+    name,
+    ignore: row.command[0] !== DENO[0] && !has(row.command[0]),
+    fn: () => judge(row),
+  })),
+);
 
 Deno.test("client checks - both clients of the house keep each of them", async (t) => {
   const files = { "client.ts": [CLIENT, "--port"], "short/client.ts": [SHORT] };
@@ -177,10 +165,8 @@ Deno.test("client checks - both clients of the house keep each of them", async (
     assert.equal(report.results.length, clientChecks.length);
     return report.results.map((result) => ({ ...result, file }));
   });
-  for (
-    const { file, name, promise, outcome, came } of (await Promise.all(asked))
-      .flat()
-  ) {
+  const results = (await Promise.all(asked)).flat();
+  for (const { file, name, promise, outcome, came } of results) {
     await t.step(`${file}, ${name}: ${promise}`, () => {
       assert.equal(outcome, "kept", came);
     });

@@ -114,23 +114,19 @@ Deno.test("client - a server that resets at once is a lost connection", async ()
   }
 });
 
-Deno.test(
-  "client - a client that is connected to itself says that nothing listens (unshare)",
-  {
-    ignore: !has("unshare") || Deno.uid() !== 0,
-  },
-  async () => {
-    // In a network of its own the system has one port to give, and it is the same.
-    const shell = "ip link set lo up; " +
-      "echo 40000 40000 > /proc/sys/net/ipv4/ip_local_port_range; " +
-      'exec "$@"';
-    const wrapper = ["unshare", "-n", "sh", "-c", shell, "sh"];
-    const address = { hostname: "127.0.0.1", port: 40000 };
-    const exit = await run(startClient(address, { wrapper }), "hello\n");
-    const stderr = /^client: cannot reach 127\S+: nothing listens there; .*\n$/;
-    expectExit(exit, { code: 1, stdout: "", stderr });
-  },
-);
+Deno.test("client - connected to itself: nothing listens there (unshare)", {
+  ignore: !has("unshare") || Deno.uid() !== 0,
+}, async () => {
+  // In a network of its own the system has one port to give, and it is the same.
+  const shell = "ip link set lo up; " +
+    "echo 40000 40000 > /proc/sys/net/ipv4/ip_local_port_range; " +
+    'exec "$@"';
+  const wrapper = ["unshare", "-n", "sh", "-c", shell, "sh"];
+  const address = { hostname: "127.0.0.1", port: 40000 };
+  const exit = await run(startClient(address, { wrapper }), "hello\n");
+  const stderr = /^client: cannot reach 127\S+: nothing listens there; .*\n$/;
+  expectExit(exit, { code: 1, stdout: "", stderr });
+});
 
 Deno.test("client - a closed standard output ends it quietly", {
   ignore: !has("bash"),

@@ -48,6 +48,22 @@ export function has(program: string): boolean {
   });
 }
 
+/** A test of many steps. Several run at a time: most of what they take is waiting. */
+export function testSteps(
+  name: string,
+  atOnce: number,
+  steps: Deno.TestStepDefinition[],
+): void {
+  const sanitizeExit = false; // which would have one step at a time
+  const fn = async (t: Deno.TestContext) => {
+    const next = steps.values();
+    await Promise.all(Array.from({ length: atOnce }, async () => {
+      for (const step of next) await t.step({ ...step, sanitizeExit });
+    }));
+  };
+  Deno.test({ name, sanitizeExit, fn });
+}
+
 /** The bytes of memory that a process holds now, or the most it ever held. */
 export function memory(pid: number, field: "VmRSS" | "VmHWM"): number {
   const status = Deno.readTextFileSync(`/proc/${pid}/status`);

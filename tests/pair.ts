@@ -48,9 +48,10 @@ export async function changed(
 export function startServer(
   args: string[] = [],
   options: StartOptions = {},
+  path = SERVER,
 ): Promise<Server> {
   const all = ["--port=0", ...args];
-  return listening(Script.start(SERVER, { ...options, args: all }));
+  return listening(Script.start(path, { ...options, args: all }));
 }
 
 /** Starts `client.ts` towards an address. */

@@ -4,9 +4,9 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { listening, run, Script } from "../lib/parts/process.ts";
+import { run, Script } from "../lib/parts/process.ts";
 import { temporaryFolder } from "./machine.ts";
-import { CLIENT, ROOT, SERVER, startClient } from "./pair.ts";
+import { CLIENT, ROOT, SERVER, startClient, startServer } from "./pair.ts";
 
 /** All pages of the project, by their folders from its top folder. */
 const pages = new Map<string, string>();
@@ -65,9 +65,7 @@ Deno.test("README - without its text's stream it is an echo server", async () =>
   const { code, stderr } = await run(check);
   assert.equal(code, 0, stderr);
 
-  await using server = await listening(
-    Script.start(path, { args: ["--port", "0"] }),
-  );
+  await using server = await startServer([], {}, path);
   const text = "perché no?\n".repeat(100_000);
   const { stdout } = await run(startClient(server.address), text);
   assert.ok(stdout === text, "the echo is not the text");

@@ -6,7 +6,6 @@ import assert from "node:assert/strict";
 import { checks, conform } from "../lib/conformance.ts";
 import { reset, writeAll } from "../lib/parts/tcp.ts";
 import { has } from "./machine.ts";
-import { listening, Script } from "../lib/parts/process.ts";
 import {
   changed,
   expectExit,
@@ -89,9 +88,7 @@ Deno.test("server - a first message of 3 KB does not rest, a flood does", async 
     "  rest ??= untilCalm();",
     '  if (rest === undefined) log("a rest");\n  rest ??= untilCalm();',
   );
-  await using server = await listening(
-    Script.start(copy.path, { args: ["--port=0"] }),
-  );
+  await using server = await startServer([], {}, copy.path);
   for (let client = 0; client < 3; client++) {
     await exchange(server.address, TEXT.subarray(0, 3000));
   }

@@ -8,9 +8,9 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { listening, run, Script } from "../lib/parts/process.ts";
-import { has } from "./machine.ts";
-import { changed, CLIENT, ROOT, SERVER } from "./pair.ts";
+import { run, Script } from "../lib/parts/process.ts";
+import { has, testSteps } from "./machine.ts";
+import { changed, CLIENT, ROOT, SERVER, startServer } from "./pair.ts";
 
 /**
  * What is taken away, as the page names it: a text that is there just once, what
@@ -110,27 +110,18 @@ const [, here] = page.split("\n## What you may leave out\n");
 const [, , ...shown] = here!.split("\n## ")[0].match(/^\|.*\|$/gm)!
   .map((row) => row.replaceAll("`", "").split(/ *\| */).slice(1, 3));
 
-Deno.test({
-  name: "what you may leave out: without a part happens what the page says",
-  ignore: Deno.build.os !== "linux",
-  sanitizeExit: false, // which would have one step at a time
-  async fn(t) {
-    assert.deepEqual(shown.map(([part]) => part), Object.keys(PARTS));
-    // Four at a time: most of what they take is waiting.
-    const next = shown.values();
-    await Promise.all(Array.from({ length: 4 }, async () => {
-      for (const [part, without] of next) {
-        const [, , , , needs] = PARTS[part!];
-        await t.step({
-          name: `${part}: ${without}`,
-          ignore: needs !== undefined && !has(needs),
-          sanitizeExit: false,
-          fn: () => takeAway(part!),
-        });
-      }
-    }));
-  },
-});
+assert.deepEqual(shown.map(([part]) => part), Object.keys(PARTS));
+
+testSteps(
+  "what you may leave out: without a part happens what the page says",
+  4,
+  shown.map(([part, without]) => {
+    const [, , , , needs] = PARTS[part];
+    const ignore = Deno.build.os !== "linux" ||
+      needs !== undefined && !has(needs);
+    return { name: `${part}: ${without}`, ignore, fn: () => takeAway(part) };
+  }),
+);
 
 /** Takes a part out of a copy, and sees that the copy answers, and the test goes red. */
 async function takeAway(part: string): Promise<void> {
@@ -141,9 +132,7 @@ async function takeAway(part: string): Promise<void> {
   const CLIENT_COPY = isClient ? copy.path : CLIENT;
 
   // A line still goes from the client to the server and back.
-  await using server = await listening(
-    Script.start(SERVER_COPY, { args: ["--port=0"] }),
-  );
+  await using server = await startServer([], {}, SERVER_COPY);
   const args = [`--port=${server.address.port}`];
   await using client = Script.start(CLIENT_COPY, { args });
   await client.write("hello\n");
