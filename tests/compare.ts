@@ -9,8 +9,6 @@
  *
  * All take turns within a round, so that whatever else the machine does hits all of
  * them. Every reply of a server is compared with the right one.
- *
- * @module
  */
 
 import { Buffer } from "node:buffer";

@@ -10,8 +10,6 @@
  * It ends at the first fault, with exit code 1: a byte of a reply that is wrong or
  * missing, an error of a client that is not its own, an error in the server's log,
  * a descriptor that the server keeps, or too much memory.
- *
- * @module
  */
 
 import assert from "node:assert/strict";

@@ -7,8 +7,6 @@
  * kinds of difference have to be folded away to find it. The causes are the rows
  * of a table. Of the rows that fit, one that was told already is preferred, and
  * else the first: their order matters.
- *
- * @module
  */
 
 import type { Ending } from "../parts/words.ts";

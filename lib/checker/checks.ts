@@ -4,8 +4,6 @@
  * What any uppercase service can be held to, one promise a check.
  *
  * The order matters: what may bring a service down comes last.
- *
- * @module
  */
 
 import { Buffer } from "node:buffer";

@@ -3,8 +3,6 @@
 /**
  * A client under test. Each check starts it anew, with pipes for its keyboard
  * and its screen, and is the server that it finds. Every wait ends.
- *
- * @module
  */
 
 import { Buffer } from "node:buffer";

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: 0BSD
 
-/**
- * What any client can be held to, one promise a check.
- *
- * @module
- */
+/** What any client can be held to, one promise a check. */
 
 import { setTimeout as pause } from "node:timers/promises";
 import type { Check } from "./checks.ts";

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: 0BSD
 
-/**
- * What the checks ask, a service or a client, and how it fails.
- *
- * @module
- */
+/** What the checks ask, a service or a client, and how it fails. */
 
 import { within } from "../parts/waits.ts";
 

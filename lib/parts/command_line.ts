@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: 0BSD
 
-/**
- * The command line: options, and what a person gets to read after a mistake.
- *
- * @module
- */
+/** The command line: options, and what a person gets to read after a mistake. */
 
 import { type Address, format, type NoConnection } from "./tcp.ts";
 

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: 0BSD
 
-/**
- * Programs as child processes: started, waited for, talked to, and stopped.
- *
- * @module
- */
+/** Programs as child processes: started, waited for, talked to, and stopped. */
 
 import { Buffer } from "node:buffer";
 import type { Address } from "./tcp.ts";

@@ -3,8 +3,6 @@
 /**
  * TCP connections to any service: connect, write all, read a reply that is
  * known, and reset on purpose.
- *
- * @module
  */
 
 import { Buffer } from "node:buffer";

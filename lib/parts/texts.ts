@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: 0BSD
 
-/**
- * Texts to measure with: the same words, in the same order, on every machine.
- *
- * @module
- */
+/** Texts to measure with: the same words, in the same order, on every machine. */
 
 import { Buffer } from "node:buffer";
 

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: 0BSD
 
-/**
- * Waits that end.
- *
- * @module
- */
+/** Waits that end. */
 
 /**
  * A promise's value, or undefined if it takes longer than `timeout` seconds in

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: 0BSD
 
-/**
- * Replies and numbers, put into words for a person.
- *
- * @module
- */
+/** Replies and numbers, put into words for a person. */
 
 import { Buffer, isUtf8 } from "node:buffer";
 

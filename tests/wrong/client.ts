@@ -6,8 +6,6 @@
  *     deno run --allow-net tests/wrong/client.ts FAULT PORT
  *
  * But for its fault each sends what is typed, and prints what comes.
- *
- * @module
  */
 
 import { Buffer } from "node:buffer";

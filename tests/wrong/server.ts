@@ -6,8 +6,6 @@
  *     deno run --allow-net tests/wrong/server.ts FAULT [PORT]
  *
  * "none" is the one that they all are but for their fault.
- *
- * @module
  */
 
 import { Buffer } from "node:buffer";
