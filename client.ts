@@ -79,7 +79,9 @@ async function send(clientSocket: Deno.TcpConn): Promise<void> {
       sent += await clientSocket.write(buffer.subarray(sent, count));
     }
   }
-  // If the server has reset the connection, this write fails. closeWrite() would not.
+  // If the server has closed, it may have missed the last line. Its system answers that
+  // with a reset, after some time, and then this write fails. closeWrite() would not.
+  if (serverClosed) await pause(200); // a choice
   await clientSocket.write(new Uint8Array(0));
   await clientSocket.closeWrite(); // half-close, which begins the active close
   watchSilence(clientSocket.remoteAddr);
