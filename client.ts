@@ -61,8 +61,9 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
 }
 
 const BUFFER_SIZE = 256 * 1024; // bytes: more is no faster
-/** Whether the server has closed its side. */
+/** Whether the server has closed its side, and whether standard input has ended. */
 let serverClosed = false;
+let inputEnded = false;
 
 /** Standard input to the socket. */
 async function send(clientSocket: Deno.TcpConn): Promise<void> {
@@ -79,6 +80,7 @@ async function send(clientSocket: Deno.TcpConn): Promise<void> {
       sent += await clientSocket.write(buffer.subarray(sent, count));
     }
   }
+  inputEnded = true;
   // If the server has closed, it may have missed the last line. Its system answers that
   // with a reset, after some time, and then this write fails. closeWrite() would not.
   if (serverClosed) await pause(200); // a choice
@@ -102,8 +104,10 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
   }
   serverClosed = true;
   // send() may be waiting for the keyboard, and would not see it. If the input ends
-  // within half a second, a choice, all is well, and main() ends the process first.
-  pause(500).then(() => failLost(clientSocket.remoteAddr, CLOSED_EARLY));
+  // within half a second, a choice, all is well.
+  pause(500).then(() => {
+    if (!inputEnded) failLost(clientSocket.remoteAddr, CLOSED_EARLY);
+  });
 }
 
 /**
