@@ -128,10 +128,7 @@ async function print(bytes: Uint8Array): Promise<void> {
 // ------------------------------------------------------- a server that is silent
 // Without this, a person who has sent all waits, and is not told what for.
 
-/**
- * For how long the client has waited for the server: milliseconds. While it waits for
- * the screen this is -Infinity, and 500 more change nothing.
- */
+/** Milliseconds of waiting for the server; -Infinity while it waits for the screen. */
 let silence = 0;
 
 /** Says, once, that the server says nothing and does not close its side. */

@@ -4,11 +4,12 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { bulk, messages } from "../lib/load.ts";
 import { type Exit, run, Script } from "../lib/parts/process.ts";
 import { freePort } from "./machine.ts";
 import { expectExit, ROOT } from "./pair.ts";
-import { serveHere, serveRight, writeText } from "./sockets.ts";
+import { serveHere, serveRight, texts, writeText } from "./sockets.ts";
 
 function load(port: number, ...args: string[]): Promise<Exit> {
   // Little of everything, so that a test takes a moment.
@@ -39,6 +40,18 @@ Deno.test("load - ends at the first wrong reply, and keeps what it had measured"
 Deno.test("load - says that nothing listens, as the checker does", async () => {
   const stderr = /^load: no service at .* start the server first.*\n$/;
   expectExit(await load(freePort()), { code: 1, stdout: "", stderr });
+});
+
+Deno.test("messages() - says so if no reply comes in the time that is measured", async () => {
+  await using service = serveHere(async (socket) => {
+    for await (const text of texts(socket)) {
+      await pause(1000); // no event ends this wait: it is longer than the time
+      await writeText(socket, text.toUpperCase());
+    }
+  });
+  const asked = { connections: 1, seconds: 0.1 };
+  const says = /no whole reply within 0\.1 s/;
+  await assert.rejects(messages(service.address, asked), says);
 });
 
 const upper = (text: string) => text.toUpperCase();
