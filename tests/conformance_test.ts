@@ -75,7 +75,7 @@ Deno.test("conformance - a cause is told once, and decides the exit code", async
 });
 
 Deno.test("conformance - what a dead server was not asked is one line", async () => {
-  const { stdout } = await check("never flushes", "--strict");
+  const { stdout } = await check("never flushes", "--strict --timeout 1");
   assert.equal(stdout.match(/^✗/gm)!.length, 1);
   assert.match(stdout, /^- not asked, no answer since uppercase /m);
 });

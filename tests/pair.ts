@@ -86,7 +86,7 @@ export async function expectUppercase(
   input: string,
 ): Promise<void> {
   await using started = client;
-  const exit = await within(20, run(started, input));
+  const exit = await within(10, run(started, input));
   assert.ok(exit, "its input has ended, and it has not");
   expectExit(exit);
   // Not equal(), whose message would show megabytes.

@@ -114,7 +114,7 @@ assert.deepEqual(shown.map(([part]) => part), Object.keys(PARTS));
 
 testSteps(
   "what you may leave out: without a part happens what the page says",
-  4,
+  6,
   shown.map(([part, without]) => {
     const [, , , , needs] = PARTS[part];
     const ignore = Deno.build.os !== "linux" ||
