@@ -8,7 +8,7 @@ import { Script, type Server } from "../lib/parts/process.ts";
 import { writeAll } from "../lib/parts/tcp.ts";
 import { within } from "../lib/parts/waits.ts";
 import { cpuSeconds, has, memory } from "./machine.ts";
-import { expectUpper, startFlood, startServer, TEXT, UPPER } from "./pair.ts";
+import { expectSame, startFlood, startServer, TEXT, UPPER } from "./pair.ts";
 import { ask, exchange, readAll, talk } from "./sockets.ts";
 
 /** When a test that has no bound of its own on its waits is given up: milliseconds. */
@@ -48,7 +48,10 @@ Deno.test("limits - a slow reader at the rate of --help can stay", {
   for (let due = performance.now();; due += 45) {
     const count = await slow.read(buffer);
     if (count === null) break;
-    expectUpper(buffer.subarray(0, count), total, total + count);
+    expectSame(
+      buffer.subarray(0, count),
+      UPPER.subarray(total, total + count),
+    );
     total += count;
     await pause(Math.max(0, due - performance.now()));
   }

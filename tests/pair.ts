@@ -126,9 +126,8 @@ sys.stdin.read()
   return script;
 }
 
-/** Compares a reply with a part of {@linkcode UPPER}, which begins at a byte. */
-export function expectUpper(reply: Uint8Array, from = 0, to?: number): void {
-  // Not equal(), whose message would show megabytes.
-  const same = Buffer.compare(reply, UPPER.subarray(from, to)) === 0;
-  assert.ok(same, "bytes of the reply are lost, or others");
+/** Expects just these bytes. (The message of deepEqual() would show megabytes.) */
+export function expectSame(came: Uint8Array, wanted: Uint8Array): void {
+  const isSame = Buffer.compare(came, wanted) === 0;
+  assert.ok(isSame, "bytes of the reply are lost, or others");
 }

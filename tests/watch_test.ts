@@ -15,11 +15,12 @@ import { freePort, has } from "./machine.ts";
 import { OTHER_CLIENTS } from "./other_clients.ts";
 import {
   expectExit,
-  expectUpper,
+  expectSame,
   expectUppercase,
   ROOT,
   startServer,
   TEXT,
+  UPPER,
 } from "./pair.ts";
 import {
   ask,
@@ -183,7 +184,7 @@ Deno.test("watch - two clients at once, each with its number and its bytes", asy
   await using watch = await startWatch(server.address);
   using first = await Deno.connect(watch.address);
   await watch.script.stdoutMatch(/^#1 .*accept/m);
-  expectUpper(await exchange(watch.address, TEXT));
+  expectSame(await exchange(watch.address, TEXT), UPPER);
   assert.equal(await ask(first, "è\n"), "È\n");
   await watch.script.stdoutMatch(/^#2 .* "PERCHÉ [^]*^#1 .* "È\\n"$/m);
 });

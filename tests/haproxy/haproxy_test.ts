@@ -12,6 +12,7 @@ import { type Address, writeAll } from "../../lib/parts/tcp.ts";
 import { within } from "../../lib/parts/waits.ts";
 import { freePort, has } from "../machine.ts";
 import {
+  expectSame,
   expectUppercase,
   startClient,
   startServer,
@@ -101,8 +102,7 @@ async function startTransfer(address: Address): Promise<() => Promise<void>> {
     using _ = connection;
     const rest = await within(10, Promise.all([readAll(connection), sent]));
     assert.ok(rest, "the reply does not end");
-    const isSame = Buffer.compare(rest[0], LONG_REPLY.subarray(count)) === 0;
-    assert.ok(isSame, "bytes of the reply are lost, or others");
+    expectSame(rest[0], LONG_REPLY.subarray(count));
   };
 }
 
