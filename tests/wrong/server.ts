@@ -81,7 +81,7 @@ const FAULTS: Record<string, Serve> = {
   "one client at a time": (connection) => atMost(1, connection),
   "ten clients at a time": (connection) => atMost(10, connection),
   "gives no place back": (connection) =>
-    ++clients > 3 ? new Promise(() => {}) : serveRight(connection),
+    ++clients > 2 ? new Promise(() => {}) : serveRight(connection),
 
   async "answers one line a read"(connection) {
     let lines = "";
