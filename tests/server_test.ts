@@ -9,10 +9,12 @@ import { has } from "./machine.ts";
 import {
   changed,
   expectExit,
+  expectSame,
   SERVER,
   startClient,
   startServer,
   TEXT,
+  UPPER,
 } from "./pair.ts";
 import { ask, exchange, readAll, talk } from "./sockets.ts";
 
@@ -68,9 +70,24 @@ Deno.test("server - a longer message is soon answered in one piece", async () =>
   // its client had to rest.
   await using server = await startServer();
   using connection = await Deno.connect(server.address);
+  assert.equal(await mostPieces(connection), 1);
+});
+
+Deno.test("server - buffers are smaller the more clients there are", async () => {
+  await using copy = await changed(SERVER, "= 32 * 1024 * 1024", "= 4096");
+  await using server = await startServer([], {}, copy.path);
+  using first = await Deno.connect(server.address);
+  assert.equal(await mostPieces(first), 1);
+  using second = await Deno.connect(server.address);
+  assert.equal(await mostPieces(second), 2);
+});
+
+/** Sends 3 KB again and again. Tells in how many pieces a reply comes at most. */
+async function mostPieces(connection: Deno.TcpConn): Promise<number> {
   const message = TEXT.subarray(0, 3000);
   const buffer = new Uint8Array(message.length);
-  for (let round = 0; round < 10; round++) {
+  let most = 0;
+  for (let round = 0; round < 50; round++) {
     await writeAll(connection, message);
     let pieces = 0;
     for (let came = 0; came < message.length; pieces++) {
@@ -78,9 +95,10 @@ Deno.test("server - a longer message is soon answered in one piece", async () =>
       assert.ok(count, "the connection ended");
       came += count;
     }
-    assert.ok(pieces === 1 || round < 2, `${pieces} pieces, round ${round}`);
+    if (round >= 2) most = Math.max(most, pieces); // the buffers have grown
   }
-});
+  return most;
+}
 
 Deno.test("server - a first message of 3 KB does not rest, a flood does", async () => {
   await using copy = await changed(
@@ -96,6 +114,25 @@ Deno.test("server - a first message of 3 KB does not rest, a flood does", async 
   assert.doesNotMatch(server.script.stdout, /a rest/);
   await exchange(server.address, TEXT);
   await server.script.stdoutMatch(/a rest\n/);
+});
+
+Deno.test("server - a rest ends after two calm pauses, or after 50 pauses", async () => {
+  const before = "    calm = activity === before ? calm + 1 : 0;\n";
+  const shown = "    log(`pause ${pauses + 1}, calm: ${calm}`);\n";
+  await using calm = await changed(SERVER, before, before + shown);
+  const never = "    calm = 0; // as if others always moved bytes\n";
+  await using busy = await changed(SERVER, before, never + shown);
+  const wanted: [path: string, last: RegExp, tooMuch: RegExp][] = [
+    [calm.path, /calm: 2/, /calm: 3/],
+    [busy.path, /pause 50,/, /pause 51,/],
+  ];
+  for (const [path, last, tooMuch] of wanted) {
+    await using server = await startServer([], {}, path);
+    expectSame(await exchange(server.address, TEXT), UPPER);
+    const [log] = await server.script.stdoutMatch(/^[^]* closed, /);
+    assert.match(log, last);
+    assert.doesNotMatch(log, tooMuch);
+  }
 });
 
 Deno.test("server - half a character before the end of input comes back", async () => {
