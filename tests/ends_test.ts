@@ -160,7 +160,7 @@ sys.exit(server.wait())
 Deno.test("ends - who was quiet before the signal is not cut at once", {
   ignore: windows,
 }, async () => {
-  await using server = await startServer();
+  await using server = await startServer(["--idle-timeout=0"]); // never
   using client = await Deno.connect(server.address);
   await ask(client, "hello\n");
   await pause(3000); // no event ends this wait: it is longer than 2.5 s

@@ -123,15 +123,17 @@ Deno.test("server - a rest ends after two calm pauses, or after 50 pauses", asyn
   const never = "    calm = 0; // as if others always moved bytes\n";
   await using busy = await changed(SERVER, before, never + shown);
   const wanted: [path: string, last: RegExp, tooMuch: RegExp][] = [
-    [calm.path, /calm: 2/, /calm: 3/],
-    [busy.path, /pause 50,/, /pause 51,/],
+    [calm.path, /calm: 2/g, /calm: 3/],
+    [busy.path, /pause 50,/g, /pause 51,/],
   ];
   for (const [path, last, tooMuch] of wanted) {
     await using server = await startServer([], {}, path);
     expectSame(await exchange(server.address, TEXT), UPPER);
     const [log] = await server.script.stdoutMatch(/^[^]* closed, /);
-    assert.match(log, last);
     assert.doesNotMatch(log, tooMuch);
+    // A turn is 100 ms, and 6 MB take a few. They fill some 46 large buffers.
+    const rests = log.match(last)?.length ?? 0;
+    assert.ok(rests > 0 && rests < 20, `${rests} rests`);
   }
 });
 
