@@ -133,7 +133,8 @@ async function askAll<T extends Subject>(
   const report: Report = { oneReply: subject.oneReply, results: [] };
   for (const check of options.checks ?? all) {
     const found = rest ?? await ask(check, subject, share());
-    const isOver = rest || ["kept", "not asked"].includes(found.outcome);
+    const isOver = rest || ["kept", "not asked"].includes(found.outcome) ||
+      share() < LEAST;
     const answers = isOver ||
       await subject.during(share(), () => subject.answers())
         .catch(() => true) || // late, but it answers
@@ -180,7 +181,7 @@ async function ask<T extends Subject>(
   subject: T,
   share: number,
 ): Promise<Found> {
-  if (share < 300) return NO_TIME;
+  if (share < LEAST) return NO_TIME;
   try {
     const run = async () => await check.run(subject) ?? undefined;
     const note = await subject.during(share, run);
@@ -209,6 +210,9 @@ async function ask<T extends Subject>(
 }
 
 type Found = Omit<Result, "name" | "level" | "promise">;
+
+/** No check takes less: milliseconds. */
+const LEAST = 300;
 
 const NO_TIME: Found = {
   outcome: "no time",
@@ -265,6 +269,10 @@ function printSummary(
     const same = unknown.filter((result) => result.reason === reason);
     const names = same.map(({ name }) => name).join(", ");
     console.log(wrap(`${same[0].outcome}, ${reason}: ${names}`, "- "));
+  }
+  const last = results.at(-1)!; // a check that ended a textbook's server
+  if (last.outcome === "not meant" && last.name === report.noAnswerSince) {
+    console.log(wrap(`no answer since ${last.name}: ${last.usualCause}`, "- "));
   }
   console.log(`\nPromises kept: ${counts.join(", ")}.`);
   if (ok === null) console.log(UNDECIDED);

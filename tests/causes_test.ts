@@ -29,6 +29,7 @@ const TABLE: Line[] = [
   ["another encoding", "one\n", "\uFFFD\uFFFDO\0N\0E\0\n\0"], // UTF-16
   ["another encoding", "one\n", "O\0\0\0N\0\0\0E\0\0\0\n\0\0\0"],
   ["buffer is sent whole", "one\n", "ONE\n\0\0\0\0"],
+  ["no small letters", "one two\n", "ONE\0TWO\n"],
   ["b'...'", "one\n", "b'ONE\\n'"],
   ["byte order mark", ["one\n", "two\n"], "\uFEFFONE\n\uFEFFTWO\n"],
   ["byte order mark", "\uFEFFone\n", "ONE\n"],
@@ -53,12 +54,14 @@ const TABLE: Line[] = [
 
   ["as it was sent", "one\n", "one\n"],
   ["was cut between", ["a\nè", "è\n"], "A\n?È\n"],
-  ["only A to Z", "one è\n", "ONE è\n"],
+  ["was cut between", `${"aè".repeat(600)}\n`, `A?${"AÈ".repeat(599)}\n`],
+  ["only A to Z", "one è\n", "ONE è"],
   ["only A to Z", "one è\n", "ONE è\n", { told: ["", "one\n", "ONE\r\n"] }],
   ["a language's own", "i è\n", "İ È\n"],
   ["not all letters", "one two\n", "One Two\n"],
   ["another encoding", "one è\n", "ONE ?\n"],
   ["strlen()", "one\0two\n", "ONETWO\n"],
+  ["strlen()", "one\0two\n", "ONE\0two\n"],
   ["of any length", `${LONG}\n`, LONG.toUpperCase().replace("G", "G\n") + "\n"],
   ["blanks are lost", "one two\n", "ONE\nTWO\n"],
   ["line ends or blanks", "one\n", "ONE\r\n"],
@@ -66,6 +69,7 @@ const TABLE: Line[] = [
   ["a buffer is sent", "one\n", "ONE\nONE\n"],
   ["a buffer is sent", ["one\n", "two\n"], "ONE\nONE\nTWO\n"],
   ["nobody asked for", "one\n", "Welcome!\nONE\n"],
+  ["nobody asked for", "one\n", "You said: one\n"],
 
   ["first part of a line", ["hel", "lo\n"], "LO\n"],
   ["another encoding", "one è\n", "\uFFFD\n"],

@@ -77,7 +77,7 @@ function extentOf(it: Case, came: string, wanted: string): Extent {
   if (came !== "" && wanted.startsWith(came)) return "part";
   if (came.includes(wanted)) return "more";
   const longer = came.length > wanted.length;
-  return longer && inOrder(it.came, it.wanted) ? "more" : "other";
+  return longer && inOrder(it.came.toUpperCase(), it.wanted) ? "more" : "other";
 }
 
 /** Whether all lines are there, one behind the other, with anything between. */
@@ -101,7 +101,7 @@ export const ENDED: string =
 export const ACCEPT_LOOP: string =
   "it served its first client or clients and no later one: accept() belongs in " +
   "a loop; when a client ends or fails, close its connection, give back its " +
-  "place (in a list, a pool), and accept the next";
+  "place (in a list, a pool), and accept the next; fill the sets of select() anew";
 
 /** The connection stays open after the end of input. */
 export const NEVER_CLOSES: string =
@@ -116,8 +116,8 @@ export const DECODER: string =
 /** A reply waits until a buffer is full. */
 export const FULL_BUFFER: string =
   "it waits until a buffer is full: flush each reply (a PrintWriter with true " +
-  "does), and take what has come (recv(), read1()), no fixed number of bytes " +
-  "(read(n) of a file, readFully())";
+  "does so in println() alone), and take what has come (recv(), read1()), no fixed " +
+  "number of bytes (read(n) of a file, readFully())";
 
 /** What a chat does, which one client alone cannot see. */
 export const CHAT: string =
@@ -142,6 +142,9 @@ const LINE_ENDS =
 const NEW_READER =
   "what was read beyond a line end is lost: make one reader for each connection, " +
   "before its loop, answer all lines of a read, and keep an unfinished one";
+const NO_LETTERS =
+  "characters that are no small letters were changed: change a to z alone, " +
+  "and take no text for a format (printf, a shell's read without -r)";
 const ZEROS =
   "a zero byte is a character like others: use the count that read gave, and " +
   "not strlen()";
@@ -155,8 +158,8 @@ const CUT =
   "a character was cut between two reads: use a decoder that keeps an unfinished " +
   "character for the next read";
 const LENGTH =
-  "it waits for the text's length before the text (in Java readUTF), which is " +
-  "another protocol: read until the end of a line";
+  "it waits for the text's length before the text, or sends it (in Java readUTF(), " +
+  "writeUTF()), which is another protocol: read until the end of a line";
 const another = (protocol: string) =>
   `it speaks ${protocol}, another protocol than lines of text: use a plain TCP ` +
   "socket, and read and write text on it";
@@ -207,7 +210,8 @@ export const causes: Record<"any" | Extent, Row[]> = {
     ({ came, wanted }) =>
       came.match(/CLIENT \d+ /g)?.some((name) => !wanted.includes(name)) &&
       "one client got what another had sent: they share a buffer or a variable " +
-        "(a global or static one); give each connection its own",
+        "(a global or static one), or each line goes to all; give each connection " +
+        "its own",
     ({ ending }) =>
       ending === "endless" &&
       "it goes on sending without end: at the end of input (0 bytes, null) leave " +
@@ -221,6 +225,7 @@ export const causes: Record<"any" | Extent, Row[]> = {
       "the reply does not depend on what was sent: read what the client sent, " +
         "and send that in uppercase",
     ({ came }) => /^[\0\uFFFD]*([^\0]\0+){3}/.test(came) && CHARSET,
+    (it) => othersChanged(it) && NO_LETTERS,
     ({ came, wanted }) => count("\0", came) > count("\0", wanted) && BUFFER,
     ({ came }) =>
       /^b['"]/i.test(came) &&
@@ -276,18 +281,21 @@ export const causes: Record<"any" | Extent, Row[]> = {
       folds.includes("case") && came === sent &&
       "the text came back as it was sent: nothing turns it into uppercase",
     ({ folds, steps, wanted }) =>
-      folds.includes("letters") && steps.length > 1 &&
+      folds.includes("letters") && (steps.length > 1 || wanted.length > 1000) &&
       BEYOND_ASCII.test(wanted) && CUT,
-    ({ sent, came }) =>
-      came === sent.replace(/[a-z]/g, (letter) => letter.toUpperCase()) &&
+    (it) =>
+      isAsciiAlone(it) && BEYOND_ASCII.test(it.sent) &&
       "only A to Z become uppercase: it works byte by byte, or decodes the " +
         "bytes as another charset; decode and encode them as UTF-8",
     ({ came }) =>
       /İ|STRA[ßẞ]E/.test(came) &&
       "each letter is turned by itself, or by a language's own rules (Turkish " +
         "i to İ): uppercase the text as a whole, in Java with Locale.ROOT",
-    ({ folds }) =>
-      folds.includes("case") &&
+    ({ came, wanted }) =>
+      wanted.includes("\0") && came.split("\0")[0] === wanted.split("\0")[0] &&
+      ZEROS,
+    (it) =>
+      it.folds.includes("case") && !isAsciiAlone(it) &&
       "not all letters are uppercase: capitalize() and title() turn first letters " +
         "alone, swapcase() makes capitals small, or a loop ends early",
     ({ folds }) => folds.includes("letters") && CHARSET,
@@ -320,10 +328,7 @@ export const causes: Record<"any" | Extent, Row[]> = {
       BEYOND_ASCII.test(wanted) && !inOrder(wanted, came) && CHARSET,
     ({ came, wanted }) =>
       wanted.length < 1000 && inOrder(wanted, came.toUpperCase()) && NEW_READER,
-    ({ sent, wanted }) =>
-      sent === wanted && wanted.length < 1000 &&
-      "characters that are no small letters were changed: change a to z alone, " +
-        "and take no text for a format (printf, a shell's read without -r)",
+    ({ sent, wanted }) => sent === wanted && wanted.length < 1000 && NO_LETTERS,
     (it) =>
       begins(it) &&
       "bytes are probably lost, doubled or out of order: send as many as the last " +
@@ -340,6 +345,20 @@ const LONG_LINE = /^.{2000,}\n$/;
 
 /** Text without its line ends. */
 export const lines: (text: string) => string = FOLDS.lineEnds;
+/** Whether a to z are uppercase, and all else is as it was sent. */
+function isAsciiAlone({ came, sent }: Seen): boolean {
+  const upper = sent.replace(/[a-z]/g, (letter) => letter.toUpperCase());
+  return lines(came) === lines(upper);
+}
+/** Whether all small letters are right, and only other characters are not. */
+function othersChanged({ came, sent, wanted }: Seen): boolean {
+  return came !== wanted && came.length === wanted.length &&
+    count("\n", came) === count("\n", wanted) &&
+    wanted.length < 1000 && !BEYOND_ASCII.test(wanted) &&
+    [...sent].every((one, at) =>
+      one < "a" || one > "z" || came[at] === wanted[at]
+    );
+}
 /** Text without byte order marks, without accents. */
 const unmarked = (text: string) => text.replaceAll("\uFEFF", "");
 const unaccented = (text: string) =>

@@ -129,7 +129,9 @@ export const checks: Check[] = [
     oneReply: true,
     async run(service) {
       const endAtOnce = true;
-      await service.expect("\n", "\n", { endAtOnce });
+      // Others were asked before whether an empty line is a line.
+      const ifShort = service.oneReply ? undefined : CLOSED;
+      await service.expect("\n", "\n", { endAtOnce, ifShort });
       if (!service.oneReply) await expectLines(service, 100_000, { endAtOnce });
       if (service.closes) return;
       throw new Broken(
@@ -428,7 +430,8 @@ const POOL =
 
 const SHARED =
   "a client that is not alone gets no reply, or a part: threads share one variable " +
-  "for it (a global one, &fd for pthread_create()); give each its own copy";
+  "for it (a global one, &fd for pthread_create()), or a list of clients loses the " +
+  "wrong one; give each its own";
 
 /** What one of many clients says; no other may get its number. */
 function says(name: number, times = 1): Step {

@@ -229,6 +229,7 @@ export class Service extends Subject {
     const sends = steps.map(({ send }) => Buffer.from(send));
     let waits = !options.endAtOnce;
     let late: Reply | undefined;
+    let waited = this.timeout; // for what did not come
     let wanted = Buffer.alloc(0);
     const come = () => client.count >= wanted.length;
     for (const { send, reply, meanwhile } of steps) {
@@ -244,9 +245,11 @@ export class Service extends Subject {
         !await this.#until(client, come, this.#patience, wanted)
       ) {
         waits = false;
+        waited = this.#patience;
         if (wanted.length < 1000) late = client.reply; // a long one is slow
         // It may still come at the end. The next late one is not waited for as long.
-        if (!this.stopped) this.#patience = this.timeout / 5;
+        const isLate = !this.stopped && client.ending === undefined;
+        if (isLate) this.#patience = this.timeout / 5;
       }
       if (waits) await meanwhile?.();
     }
@@ -258,7 +261,12 @@ export class Service extends Subject {
     if (client.count > 0) this.served += 1;
     const { reply } = client;
     if (late !== undefined || !wanted.equals(reply.bytes)) {
-      throw await this.wrong(reply, sends, wanted, { ...options, late });
+      if (!late) waited = wait;
+      throw await this.wrong(reply, sends, wanted, {
+        ...options,
+        late,
+        waited,
+      });
     }
     client.close();
   }
@@ -268,7 +276,11 @@ export class Service extends Subject {
     reply: Reply,
     sends: (string | Uint8Array)[],
     wanted: string | Uint8Array,
-    { ifShort, late }: { ifShort?: string; late?: Reply } = {},
+    { ifShort, late, waited = this.timeout }: {
+      ifShort?: string;
+      late?: Reply;
+      waited?: number;
+    } = {},
   ): Promise<Broken> {
     if (reply.ending) await this.answers().catch(() => {}); // or it has ended
     const texts = sends.map((send) => Buffer.from(send));
@@ -286,8 +298,8 @@ export class Service extends Subject {
       ifShort,
     }, this.told);
     const came = late !== undefined && bytes.equals(reply.bytes)
-      ? `${describe(late, bytes, this.timeout)}; the rest came with more input`
-      : describe(reply, bytes, this.timeout);
+      ? `${describe(late, bytes, waited)}; the rest came with more input`
+      : describe(reply, bytes, waited);
     return new Broken(sent.map(quote).join(", then "), came, cause);
   }
 }
