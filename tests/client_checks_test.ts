@@ -101,8 +101,10 @@ const FAULTS: Record<string, [breaks: string, cause?: RegExp]> = {
     /does not see|more than the replies/,
   ],
   "ends with exit code 1": ["end", /another exit code/],
-  "sends its first line alone": ["conversation", /with nothing before or/],
+  "sends its first line alone": ["conversation", /its first line alone/],
+  "prints its last reply again": ["conversation", /printed again/],
   "prints one line of each read": ["several-lines", /one line of several/],
+  "takes a reply for a format": ["untouched", /for a format/],
   "reads once for each line": ["pieces", /any number of packets/],
   "gives up after 2 s": ["slow-reply", /long enough/],
   "closes at the end of input": ["half-close", /whole connection/],
@@ -188,22 +190,30 @@ const CAUSES: [cause: RegExp, expected: Expected, it: Partial<ClientCase>][] = [
   [/needs a terminal/, "send", { errors: "open /dev/tty: No such device" }],
   [/end of its input for a line/, "send", {
     inputEnded: true,
-    arrived: "null\n",
+    arrived: "a line\nnull\n",
+  }],
+  [/end of its input for a line/, "end input", {
+    inputEnded: true,
+    arrived: "a line\na line\n",
   }],
   [/another encoding/, "send", { arrived: "\0a\0 \0l\0i\0n\0e" }],
   [/a length before the text/, "send", { arrived: "\0\x06a line" }],
+  [/a length before the text/, "send", { arrived: "\x07\0\0\0a line\n" }],
   [/buffer is sent whole/, "send", { arrived: "a line\n\0\0\0\0" }],
   [/prints an object/, "print", { printed: "[B@1b6d3586\n" }],
   [/only at the end of input/, "send", {
     inputEnded: true,
     arrived: "a line\r\n",
   }],
-  [/an empty line is/, "send", { typed: "a\n\nb\n", arrived: "a\n" }],
+  [/its first line alone/, "send", { typed: "a\nb\n", arrived: "a\n" }],
+  [/an empty line is/, "send", { typed: "a\nb\n\nc\n", arrived: "a\nb\n" }],
+  [/an empty line is/, "send", { typed: "a\n\nb\n", arrived: "a\nb\n" }],
   [/line end is lost/, "send", { arrived: "a line" }],
   [/another encoding/, "send", { typed: "è\n", arrived: "\uFFFD\n" }],
   [/it sends nothing/, "send", {}],
   [/not what was typed/, "send", { arrived: "a lin" }],
   [/one line of several/, "print", { replies: ["A\n\nB\n"], printed: "A\n" }],
+  [/empty lines, are lost/, "print", { replies: ["A\n\nB\n"], printed: "AB" }],
   [/before the end/, "print", { printed: "A LINE\n" }],
   [/until all is sent/, "print", { typed: "a".repeat(2e6) }],
   [/loses bytes/, "print", { typed: "a".repeat(2e6), printed: "A" }],
@@ -215,8 +225,14 @@ const CAUSES: [cause: RegExp, expected: Expected, it: Partial<ClientCase>][] = [
   }],
   [/line end that does not come/, "print", { replies: ["A LINE"] }],
   [/long enough/, "print", { typed: "a slow reply\n" }],
+  [/for a format/, "print", { typed: "5 %x\n", printed: "5 7f" }],
+  [/ends before all is printed/, "print", {
+    code: 0,
+    printed: "A".repeat(65_536),
+  }],
   [/it reads once/, "print", { replies: ["A", " LINE\n"], printed: "A" }],
   [/waits for more than came/, "print", {}],
+  [/printed again/, "print that alone", { printed: "A LINE\nA LINE\n" }],
   [/more than the replies/, "print that alone", { printed: "> A LINE\n" }],
   [/before the end/, "end input", {}],
   [/before the end/, "send", { arrived: "a li", replies: ["A LINE\n"] }],
@@ -278,13 +294,13 @@ Deno.test("client checks - a port that is fixed, one verdict as lib/README.md sh
 Deno.test(
   "client checks - nothing that a client has started is left, nor if the checker is stopped",
   {
-    ignore: !has("bash"),
+    ignore: !["bash", "pkill", "timeout"].every(has),
   },
   async () => {
     using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
     const { port } = listener.addr;
     const script =
-      'sleep 1000 <> /dev/tcp/127.0.0.1/$0 > /dev/null 2>&1 & exec "$@"';
+      'timeout 1000 sleep 1000 <> /dev/tcp/127.0.0.1/$0 > /dev/null 2>&1 & exec "$@"';
     const right = [...DENO, CLIENT, "--port", "PORT"];
     for (const client of [right, ["sleep", "1000"]]) {
       const command = ["bash", "-c", script, `${port}`, ...client];

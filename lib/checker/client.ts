@@ -17,6 +17,7 @@ import {
   type Expected,
   isPrinted,
   plain,
+  sendsEnd,
 } from "./client_causes.ts";
 import { TestConnection } from "./service.ts";
 import { Broken, Subject } from "./subject.ts";
@@ -35,6 +36,8 @@ export class Client extends Subject {
   sendsAtOnce = true;
   /** It prints a reply before the end of input. */
   printsAtOnce = true;
+  /** It has ended, and has not printed the reply. */
+  losesReply = false;
   /** It ends its sending side at the end of input. */
   endsInput = true;
   /** What its first session broke, by the checks' names. */
@@ -105,6 +108,7 @@ export class Client extends Subject {
     session.reply("A REPLY THAT IS PRINTED\n");
     this.printsAtOnce = this.sendsAtOnce && await session.prints();
     if (this.printsAtOnce && await session.server.ended(0.3)) {
+      session.close();
       this.oneReply = (await session.ends())?.code === 0;
       if (this.oneReply) return;
     }
@@ -115,6 +119,7 @@ export class Client extends Subject {
     const exit = await session.ends();
     if (exit?.code !== 0) breaks("end", "end");
     if (!this.printsAtOnce) breaks("interactive", "print");
+    this.losesReply = exit !== undefined && !await session.prints();
   }
 
   /** Kills it, with all that it has started, and closes its connection. */
@@ -164,7 +169,9 @@ export class Session implements ClientCase {
     script.ended.then(({ code }) => this.code = code);
     // A server that reads no more while it cannot write.
     const answer = async (last?: Uint8Array) => {
-      if (last) this.reply(Buffer.from(last).toString().toUpperCase());
+      if (last && !this.#closed) {
+        this.reply(Buffer.from(last).toString().toUpperCase());
+      }
       await this.server?.sending;
     };
     const { timeout, stop } = client;
@@ -277,7 +284,7 @@ export class Session implements ClientCase {
     await this.ends(this.client.timeout / 5);
     if (!printed) throw this.broken("print");
     const all = lines(this.arrived).startsWith(lines(this.typed));
-    if (!all) throw this.broken("send");
+    if (!all || sendsEnd(this)) throw this.broken("send");
   }
 
   /** What is to be said of a client that does not do what is expected. */
@@ -299,7 +306,8 @@ export class Session implements ClientCase {
 
   /** It prints without end. */
   get #isEndless(): boolean {
-    return this.script.count > 100_000 + 1.1 * this.server.sent;
+    const talk = this.server.sent + this.typed.length; // it may show both
+    return this.script.count > 100_000 + 2 * talk;
   }
 
   #wait<T>(promise: Promise<T>, timeout?: number): Promise<T | undefined> {
@@ -312,6 +320,8 @@ export class Session implements ClientCase {
 /** The line that tells of an error, of all that a process has printed. */
 function said(output: string): string {
   const all = output.split("\n").filter((line) => line.trim());
-  const line = all.find((line) => /error|exception/i.test(line)) ?? all[0];
+  const line =
+    all.findLast((line) => /^[\w.]*(Error|Exception)\b/.test(line)) ??
+      all.find((line) => /error|exception in|errno/i.test(line)) ?? all[0];
   return line ? `, and says ${quote(Buffer.from(line.trim()))}` : "";
 }

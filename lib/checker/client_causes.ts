@@ -41,6 +41,19 @@ export function plain(text: string): string {
   return text.replaceAll("\r\n", "\n");
 }
 
+/** Whether it has sent what its read gave at the end of input, or the last line again. */
+export function sendsEnd({ typed, arrived, inputEnded }: ClientCase): boolean {
+  const more = lines(arrived).slice(lines(typed).length);
+  return inputEnded && (/null|None|undefined/.test(arrived) ||
+    more !== "" && lines(typed).endsWith(more));
+}
+
+/** Whether the end of the first reply was printed more often than it came. */
+export function repeats({ printed, replies }: ClientCase): boolean {
+  const end = lines(replies[0]).slice(-9);
+  return printed.split(end).length > replies.join("").split(end).length;
+}
+
 /** It goes on without a connection. */
 export const UNSEEN: string =
   "it does not see that the server has closed: a read then gives null, 0 bytes " +
@@ -68,14 +81,14 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
       arrived === "" && /\/dev\/tty|not a tty|ioctl|console/i.test(errors) &&
       "it needs a terminal, and has pipes here: read standard input (System.in, " +
         "sys.stdin, stdin), and not the console",
-    ({ arrived, inputEnded, typed }) =>
-      (arrived.length > typed.length + 10_000 ||
-        inputEnded && /null|None|undefined/.test(arrived)) &&
+    (it) =>
+      (it.arrived.length > it.typed.length + 10_000 || sendsEnd(it)) &&
       "it takes the end of its input for a line: test what the read gave (null, " +
-        'None, "", 0 bytes) before you send it, and leave the loop',
+        'None, "", 0 bytes) before you send it, and leave the loop; feof() is late',
     ({ arrived }) => /^\0?([^\0]\0){3}/.test(arrived) && ENCODING,
-    ({ arrived }) =>
-      arrived !== "" && arrived < "\t" &&
+    ({ arrived, typed }) =>
+      arrived.slice(0, 4).includes("\0") &&
+      lines(arrived).endsWith(lines(typed)) &&
       "it sends a length before the text (in Java writeUTF()), which is another " +
         "protocol: send the bytes of the line, and its line end",
     ({ arrived, typed }) =>
@@ -99,10 +112,14 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
       "it sends only at the end of input: read one line at a time, and send and " +
         "flush it inside the loop (PrintWriter and BufferedWriter keep it)",
     ({ arrived, typed }) =>
+      /\n./.test(typed) && lines(arrived) === typed.split("\n")[0] &&
+      "it sends its first line alone: read and send in a loop, with one reader made " +
+        "before the loop; select() does not see what a reader has in its buffer",
+    ({ arrived, typed }) =>
       arrived !== "" && typed.includes("\n\n") &&
-      lines(typed.split("\n\n")[0]) === lines(arrived) &&
-      "an empty line is a line, and not the end of input: test for the end " +
-        "itself (null, None, 0 bytes, EOF)",
+      [typed, typed.split("\n\n")[0]].map(lines).includes(lines(arrived)) &&
+      "an empty line is a line, and not the end of input: send it, too, and test " +
+        "for the end itself (null, None, 0 bytes, EOF)",
     ({ arrived, typed }) =>
       arrived === lines(typed) &&
       "the line end is lost: readLine(), input() and chomp take it away; send it " +
@@ -117,6 +134,10 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
 
   "print": [
     ({ replies, printed }) =>
+      replies.join("").includes("\n\n") && isPrinted(printed, replies) &&
+      "line ends of replies, or empty lines, are lost: print each line with its " +
+        "end (println()), and an empty one, too",
+    ({ replies, printed }) =>
       replies.join("").includes("\n\n") && printed !== "" &&
       "it prints one line of several that come at once, or no empty line: make " +
         "one reader, before the loop, and print all that it gives",
@@ -129,22 +150,30 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
       typed.length > MUCH &&
       "it loses bytes, or waits for a reply while the server waits for it: send " +
         "and print, at the same time, as many bytes as each read gave",
+    ({ replies }) =>
+      replies.at(-1)?.endsWith("\n") === false &&
+      "it waits for a line end that does not come (readLine(), fgets()): print " +
+        "what a read gives, if the server may send a text without one",
     ({ late, replies, printed }) =>
       late && !printed.includes(replies.at(-1)!.slice(0, 20)) &&
       "it ends, or closes the whole connection, at the end of its input: end the " +
         "sending side alone (shutdownOutput(), shutdown(SHUT_WR), closeWrite(), " +
         "end()), and print what comes until the server closes",
     ({ typed }) => BEYOND_ASCII.test(typed) && ENCODING,
-    ({ replies }) =>
-      !replies.at(-1)!.endsWith("\n") &&
-      "it waits for a line end that does not come (readLine(), fgets()): print " +
-        "what a read gives, if the server may send a text without one",
+    ({ typed, printed }) =>
+      typed.includes("%x") && printed !== "" &&
+      "a reply is changed before it is printed: take no text for a format " +
+        "(printf(reply)), and leave blanks and backslashes as they came",
+    ({ code, printed }) =>
+      code === 0 && printed.length > 60_000 &&
+      "it ends before all is printed: read until the server closes, and end after " +
+        "the last write (in Node no process.exit(), which does not wait for it)",
     ({ typed }) =>
       typed.startsWith("a slow reply") &&
       "it does not wait long enough: let the time limit of a read be long, or " +
         "have none (setSoTimeout(), settimeout(), SO_RCVTIMEO)",
     ({ replies, printed }) =>
-      printed.includes(replies[0].trim()) &&
+      replies.length > 0 && printed.includes(replies[0].trim()) &&
       "it reads once, or only what is there already (ready(), available()): a " +
         "reply comes in any number of packets; read until the line end, or until " +
         "the server closes",
@@ -155,6 +184,10 @@ const causes: Record<"any" | Expected, Row<ClientCase>[]> = {
   ],
 
   "print that alone": [
+    (it) =>
+      repeats(it) &&
+      "a reply is printed again: print each once, and only as many bytes as the " +
+        "read gave (recv() puts no zero byte behind them)",
     () =>
       "it prints more than the replies, or changes them (a prompt, a label, a " +
       'line end, "null"): print what came, and prompts on standard error',
@@ -187,5 +220,8 @@ export function clientCause(
   it: ClientCase,
   told: Set<string>,
 ): string {
-  return likeliest([...causes.any, ...causes[expected]], it, told);
+  const rows = [...causes.any, ...causes[expected]];
+  // What fits always is told again only if nothing else fits.
+  const general = rows.filter((row) => row.length === 0).map((row) => row(it));
+  return likeliest(rows, it, told.difference(new Set(general)));
 }

@@ -5,7 +5,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Check } from "./checks.ts";
 import type { Client, Session } from "./client.ts";
-import { isPrinted, UNSEEN } from "./client_causes.ts";
+import { isPrinted, plain, repeats, UNSEEN } from "./client_causes.ts";
 import { Broken } from "./subject.ts";
 
 /** All checks of clients. */
@@ -17,6 +17,7 @@ export const clientChecks: Check<Client>[] = [
     async run(client) {
       const broken = client.broken.get("interactive");
       if (!broken) return;
+      if (client.losesReply) throw broken;
       // Python, C and others keep what they print into a pipe, up to some kilobytes.
       const session = await client.start(true);
       session.type(LINE.repeat(20));
@@ -50,21 +51,36 @@ export const clientChecks: Check<Client>[] = [
   {
     name: "conversation",
     promise: "line after line is sent, and each reply printed, in order",
-    run: says(["line 1\n", "line 2\n", "line 3\n"]),
+    async run(client) {
+      const session = await client.start();
+      await session.say(["the first of three lines\n", "the second\n", "3\n"]);
+      await session.finish();
+      if (repeats(session)) throw session.broken("print that alone");
+    },
   },
   {
     name: "several-lines",
     promise: "lines typed at once, and their replies, all come; empty ones too",
     async run(client) {
       const session = await client.start(true);
-      session.type("line 1\n\nline 3\n");
-      if (client.sendsAtOnce) await session.arrives();
+      session.type("line 1\nline 2\n\nline 4\n");
+      if (client.sendsAtOnce && !await session.arrives()) {
+        throw session.broken("send");
+      }
       await session.finish();
+      const all = plain(session.arrived).startsWith(session.typed);
+      if (!all) throw session.broken("send");
       const lines = () => session.printed.split("\n").length - 1;
-      if (!await session.prints(() => lines() >= 3)) {
+      if (!await session.prints(() => lines() >= 4)) {
         throw session.broken("print");
       }
     },
+  },
+  {
+    name: "untouched",
+    promise: "blanks, digits and signs are sent and printed as they are",
+    oneReply: true,
+    run: says(["100 %x of  5\\n [a\tb] & more\n"]),
   },
   {
     name: "pieces",
@@ -85,7 +101,7 @@ export const clientChecks: Check<Client>[] = [
       await session.say(["hello, number 7391\n"]);
       await session.endInput();
       await pause(1000);
-      session.reply("THE SERVER HAS MORE TO SAY\n".repeat(4000));
+      session.reply(LINE.toUpperCase().repeat(100));
       await session.finish();
     },
   },

@@ -34,6 +34,9 @@ export interface Exit {
   stderr: string;
 }
 
+/** What is kept of each output of a program; the rest is counted: bytes. */
+const MOST_KEPT = 64_000_000;
+
 /** What a stream has given so far. */
 class Collected {
   /** Settles at the end of the stream. */
@@ -50,7 +53,8 @@ class Collected {
 
   async #collect(stream: ReadableStream<Uint8Array>): Promise<void> {
     for await (const chunk of stream) {
-      this.#chunks.push(chunk);
+      // A copy: a few bytes may be a view of 64 KB. A program may write without end.
+      if (this.count < MOST_KEPT) this.#chunks.push(chunk.slice());
       this.count += chunk.length;
       this.#more.resolve(true);
       this.#more = Promise.withResolvers();
@@ -195,6 +199,7 @@ export class Script implements AsyncDisposable {
 
   /** Kills it if it still runs, and waits for its end. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.group) await killSession(this.pid);
     try {
       this.kill("SIGKILL");
     } catch {
@@ -203,6 +208,21 @@ export class Script implements AsyncDisposable {
     await this.#input.abort().catch(() => {});
     await this.exit();
   }
+}
+
+/**
+ * Kills all processes of a session. One may have left its group, as what is started
+ * by `timeout` does.
+ */
+async function killSession(pid: number): Promise<void> {
+  const { state } = await Deno.permissions.query({
+    name: "run",
+    command: "pkill",
+  });
+  if (state !== "granted") return;
+  const args = ["-KILL", "-s", `${pid}`];
+  await new Deno.Command("pkill", { args }).output()
+    .catch(() => {}); // it is not installed
 }
 
 /**

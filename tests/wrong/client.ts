@@ -100,9 +100,17 @@ let sentLines = 0;
 /** What is printed for what came. */
 const PRINTS: Record<string, (text: string) => string> = {
   "prints a label": (text) => `Server: ${text}`,
+  "takes a reply for a format": (text) => text.replace("%X", "7ffd"),
+  "prints its last reply again": (text) => {
+    const before = lastReply;
+    lastReply = text;
+    return text + before;
+  },
   "adds a line end": (text) => text.endsWith("\n") ? text : `${text}\n`,
   "prints one line of each read": (text) => text.replace(/\n.*/s, "\n"),
 };
+
+let lastReply = "";
 
 // ------------------------------------------------------- wrong in what it does
 
