@@ -151,6 +151,10 @@ const FAULTS: Record<
     /one read\(\) for a line/,
     { oneReply: true },
   ],
+  "answers once, after a second": ["pieces", undefined, {
+    asked: "pieces pause", // the second is waited for as long
+    oneReply: true,
+  }],
   "answers the first 1,000 characters of a read": [
     "long-line order half-close cuts",
     /lost, doubled/,

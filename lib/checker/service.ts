@@ -248,8 +248,9 @@ export class Service extends Subject {
         waited = this.#patience;
         if (wanted.length < 1000) late = client.reply; // a long one is slow
         // It may still come at the end. The next late one is not waited for as long.
+        // (A textbook's server may only be busy with another client.)
         const isLate = !this.stopped && client.ending === undefined;
-        if (isLate) this.#patience = this.timeout / 5;
+        if (isLate && !this.oneReply) this.#patience = this.timeout / 5;
       }
       if (waits) await meanwhile?.();
     }

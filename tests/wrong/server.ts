@@ -151,6 +151,12 @@ const FAULTS: Record<string, Serve> = {
     }
   },
 
+  async "answers once, after a second"(connection) {
+    const { value = "" } = await texts(connection).next();
+    await pause(1000);
+    await writeText(connection, value.toUpperCase());
+  },
+
   async "closes after 2 s without a byte"(connection) {
     const reading = texts(connection);
     while (true) {
