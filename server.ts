@@ -88,7 +88,6 @@ function bytesFrom(client: Client): ReadableStream<Uint8Array> {
       const count = await client.connectionSocket.read(buffer);
       if (count === null) return controller.close(); // half-close
       client.received += count;
-      client.moved();
       controller.enqueue(buffer.subarray(0, count));
 
       const isFull = count === buffer.length;
@@ -285,7 +284,7 @@ class Client {
   /** Bytes that came, and bytes of replies that went. */
   received = 0;
   sent = 0;
-  /** Seconds since the last of these bytes moved. */
+  /** Seconds since the last byte of a reply went. (What comes has its reply at once.) */
   quiet = 0;
   /** A write() has not ended yet. Perhaps it waits until the client reads. */
   writing = false;
@@ -297,11 +296,6 @@ class Client {
     this.address = format(connectionSocket.remoteAddr);
     clients.add(this);
     log(`${this.address} connected, ${clients.size} open`);
-  }
-
-  moved(): void {
-    this.quiet = 0;
-    activity += 1;
   }
 
   /**
@@ -318,7 +312,8 @@ class Client {
       const count = await this.connectionSocket.write(remaining);
       written += count;
       this.sent += count;
-      this.moved();
+      this.quiet = 0;
+      activity += 1;
     }
     this.writing = false;
   }
@@ -354,7 +349,7 @@ async function acceptFailed(error: unknown): Promise<void> {
 // Only a client that has filled a large buffer has to rest. The others soon have read
 // all their bytes, and then their next read() waits for the system.
 
-/** Counts how often bytes have moved, of all clients together. */
+/** Counts how often bytes of replies have gone, of all clients together. */
 let activity = 0;
 /** When busy clients have to rest: milliseconds of performance.now(). */
 let turnEnds = 0;

@@ -231,6 +231,7 @@ const CAUSES: [cause: RegExp, expected: Expected, it: Partial<ClientCase>][] = [
     printed: "A".repeat(65_536),
   }],
   [/it reads once/, "print", { replies: ["A", " LINE\n"], printed: "A" }],
+  [/it reads once, or only what is/, "print", { code: 0 }],
   [/waits for more than came/, "print", {}],
   [/printed again/, "print that alone", { printed: "A LINE\nA LINE\n" }],
   [/more than the replies/, "print that alone", { printed: "> A LINE\n" }],

@@ -47,6 +47,7 @@ Deno.test("ends - after the first signal transfers go on, nobody comes in", {
     /\nstopping, 2 open; Ctrl-C again stops at once\n/,
   );
   assert.match(exit.stdout, / closed, .*: the server is stopping\n/);
+  assert.doesNotMatch(exit.stdout, /cannot accept/);
 });
 
 Deno.test("ends - the second signal drops everything, exit code 130", {

@@ -79,6 +79,8 @@ export class Client extends Subject {
     }
     const session = new Session(this, script, connection, answers);
     this.#open.defer(() => session.server.close());
+    // A person types later. (Node's readline loses a line that comes too early.)
+    await pause(100);
     return session;
   }
 

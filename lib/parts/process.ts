@@ -35,7 +35,7 @@ export interface Exit {
 }
 
 /** What is kept of each output of a program; the rest is counted: bytes. */
-const MOST_KEPT = 64_000_000;
+const MOST_KEPT = 16_000_000;
 
 /** What a stream has given so far. */
 class Collected {
