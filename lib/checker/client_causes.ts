@@ -43,9 +43,10 @@ export function plain(text: string): string {
 
 /** Whether it has sent what its read gave at the end of input, or the last line again. */
 export function sendsEnd({ typed, arrived, inputEnded }: ClientCase): boolean {
-  const more = lines(arrived).slice(lines(typed).length);
+  const [came, sent] = [lines(arrived), lines(typed)];
+  const more = came.startsWith(sent) ? came.slice(sent.length) : "";
   return inputEnded && (/null|None|undefined/.test(arrived) ||
-    more !== "" && lines(typed).endsWith(more));
+    more !== "" && sent.endsWith(more));
 }
 
 /** Whether the end of the first reply was printed more often than it came. */
