@@ -61,9 +61,10 @@ async function connect(options: Options): Promise<Deno.TcpConn> {
 }
 
 const BUFFER_SIZE = 256 * 1024; // bytes: more is no faster
-/** Whether the server has closed its side, and whether standard input has ended. */
+/** Whether the server has closed its side. */
 let serverClosed = false;
-let inputEnded = false;
+/** How long the reset after that may take, a choice: milliseconds. */
+const RESET_TIME = 200;
 
 /** Standard input to the socket. */
 async function send(clientSocket: Deno.TcpConn): Promise<void> {
@@ -80,10 +81,9 @@ async function send(clientSocket: Deno.TcpConn): Promise<void> {
       sent += await clientSocket.write(buffer.subarray(sent, count));
     }
   }
-  inputEnded = true;
   // If the server has closed, it may have missed the last line. Its system answers that
   // with a reset, after some time, and then this write fails. closeWrite() would not.
-  if (serverClosed) await pause(200); // a choice
+  if (serverClosed) await pause(RESET_TIME);
   await clientSocket.write(new Uint8Array(0));
   await clientSocket.closeWrite(); // half-close, which begins the active close
   watchSilence(clientSocket.remoteAddr);
@@ -104,10 +104,10 @@ async function receive(clientSocket: Deno.TcpConn): Promise<void> {
   }
   serverClosed = true;
   // send() may be waiting for the keyboard, and would not see it. If the input ends
-  // within half a second, a choice, all is well.
-  pause(500).then(() => {
-    if (!inputEnded) failLost(clientSocket.remoteAddr, CLOSED_EARLY);
-  });
+  // within half a second, a choice, the process ends before this.
+  pause(500 + RESET_TIME).then(() =>
+    failLost(clientSocket.remoteAddr, CLOSED_EARLY)
+  );
 }
 
 /**
