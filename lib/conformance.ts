@@ -211,7 +211,7 @@ async function ask<T extends Subject>(
 
 type Found = Omit<Result, "name" | "level" | "promise">;
 
-/** No check takes less: milliseconds. */
+/** A check that has less time is not begun: milliseconds. */
 const LEAST = 300;
 
 const NO_TIME: Found = {

@@ -129,7 +129,7 @@ export const checks: Check[] = [
     oneReply: true,
     async run(service) {
       const endAtOnce = true;
-      // Others were asked before whether an empty line is a line.
+      // Whether an empty line is a line was asked before, but of a textbook's server.
       const ifShort = service.oneReply ? undefined : CLOSED;
       await service.expect("\n", "\n", { endAtOnce, ifShort });
       if (!service.oneReply) await expectLines(service, 100_000, { endAtOnce });

@@ -3,7 +3,8 @@
 /**
  * What a client that breaks a promise usually does wrong: rows under what was
  * expected of it. Of the causes that fit, one that was told already is
- * preferred, and else the first: their order matters.
+ * preferred (but not one that always fits), and else the first: their order
+ * matters.
  */
 
 import { likeliest, lines, type Row } from "./causes.ts";
